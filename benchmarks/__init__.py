@@ -1,0 +1,1 @@
+"""Everything a comparison is: datasets, degradations, metrics, protocols, evaluation, results, statistics."""

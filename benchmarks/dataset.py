@@ -1,0 +1,81 @@
+"""What a dataset is: subjects, splits, and for each image an HR volume or, if it can do better, an acquisition.
+
+A `Case` is one image of one subject. Subjects are the unit of every statistic; a subject with several images
+(the volumes of a 4D series) counts once.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from mrsr_bench.benchmarks.degradation import Degradation, Params
+    from mrsr_bench.volume import Volume
+
+SPLITS = ("train", "val", "test", "all")
+
+
+@dataclass(frozen=True, eq=False)
+class Pair:
+    """LR and its reference HR on the grid that SR is compared on, with the parameters that made LR.
+
+    ``noise_free`` (same grid as ``hr``) and ``labels`` (integers, same grid) exist where the object is known exactly.
+    """
+
+    lr: Volume
+    hr: Volume
+    params: Params
+    noise_free: Volume | None = None
+    labels: npt.NDArray[np.int16] | None = None
+
+
+class Case(ABC):
+    """One image of one subject. ``fingerprint`` is cheap and changes when the image does."""
+
+    subject: str
+    image: str
+
+    @property
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """A hash of what the image is made from (file bytes, or generator version and parameters)."""
+
+    @abstractmethod
+    def hr(self) -> Volume:
+        """The HR volume.
+
+        Raises:
+            UserError: the image cannot be read.
+        """
+
+    def acquire(self, degradation: Degradation, settings: Mapping[str, Any], seed: int) -> Pair:
+        """LR and reference under ``degradation``, its parameters drawn from ``seed`` and the subject."""
+        import numpy as np
+
+        from mrsr_bench.benchmarks.protocol import subject_seed
+
+        hr = self.hr()
+        params = degradation.sample(np.random.default_rng(subject_seed(seed, self.subject)), hr, settings)
+        return Pair(degradation.apply(hr, params), degradation.reference(hr, params), params)
+
+
+class Dataset(ABC):
+    """A named source of cases."""
+
+    name: str
+    summary: str
+    terms: str
+
+    @abstractmethod
+    def cases(self, split: str, *, seed: int = 0) -> Sequence[Case]:
+        """The cases of a split (of `SPLITS`), subjects in sorted order.
+
+        Raises:
+            UserError: the dataset is not there, or has no such split.
+        """

@@ -1,0 +1,87 @@
+"""Protocol: dataset + split + task + normalisation + region + range + metrics, frozen and hashed.
+
+A protocol is a YAML file in ``benchmarks/protocols``. Its hash, the SHA-256 of the canonical JSON of the parsed YAML,
+goes into every result.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from functools import lru_cache
+from importlib.resources import files
+from typing import Any
+
+from mrsr_bench import UserError
+
+
+def canonical_json(value: object) -> str:
+    """JSON with sorted keys and no white space: the text that hashes are taken of."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def sha256_of(value: object) -> str:
+    """SHA-256 of the canonical JSON of ``value``, hexadecimal."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+
+
+def subject_seed(seed: int, subject: str) -> int:
+    """Seed of one subject: the first 8 bytes of SHA-256("{seed}:{subject}"), big-endian."""
+    return int.from_bytes(hashlib.sha256(f"{seed}:{subject}".encode()).digest()[:8], "big")
+
+
+class Protocol:
+    """A parsed protocol; attribute access to what evaluation needs, ``content`` for the whole of it."""
+
+    def __init__(self, content: dict[str, Any]) -> None:
+        self.content = content
+        self.name: str = content["name"]
+        self.summary: str = content["summary"]
+        self.degradation: str = content["task"]["degradation"]
+        self.settings: dict[str, Any] = content["task"]["parameters"]
+        self.metrics: tuple[str, ...] = tuple(content["metrics"])
+        self.inference: dict[str, Any] = content.get("inference", {})
+
+    @property
+    def factor(self) -> tuple[float, float, float]:
+        """R x A x S."""
+        r, a, s = self.settings["factor"]
+        return (float(r), float(a), float(s))
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 of the canonical JSON of the parsed YAML."""
+        return sha256_of(self.content)
+
+
+@lru_cache(maxsize=1)
+def _load_all() -> dict[str, Protocol]:
+    import yaml
+
+    found = {}
+    for file in sorted(files("mrsr_bench.benchmarks.protocols").iterdir(), key=lambda f: f.name):
+        if file.name.endswith(".yaml"):
+            protocol = Protocol(yaml.safe_load(file.read_text(encoding="utf-8")))
+            found[protocol.name] = protocol
+    return found
+
+
+def protocol_names() -> list[str]:
+    """Names of all frozen protocols."""
+    return list(_load_all())
+
+
+def get_protocol(name: str) -> Protocol:
+    """The protocol called ``name``.
+
+    Raises:
+        UserError: there is none; near names are suggested.
+    """
+    import difflib
+
+    found = _load_all()
+    if name not in found:
+        near = difflib.get_close_matches(name, found, n=3, cutoff=0.5)
+        hint = f"did you mean {' or '.join(near)}?" if near else f"there are: {', '.join(found)}"
+        raise UserError(f"there is no protocol called {name!r}; {hint}")
+    return found[name]

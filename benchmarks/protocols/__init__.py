@@ -1,0 +1,1 @@
+"""Frozen protocols, one YAML per task; a new version is a new file."""

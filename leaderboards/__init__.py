@@ -1,0 +1,1 @@
+"""Everything a ranking is; torch-free."""
