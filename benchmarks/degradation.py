@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ Params = dict[str, Any]
 
 @dataclass(frozen=True)
 class Geometry:
-    """Where an LR volume lies: ``start`` and ``stop`` crop HR to what LR covers, then the LR grid and its acquisition."""
+    """Where an LR volume lies: ``start`` and ``stop`` crop HR to what it covers; the LR grid; its acquisition."""
 
     start: tuple[int, int, int]
     stop: tuple[int, int, int]
@@ -68,6 +69,19 @@ class Degradation(ABC):
         """HR cropped to what the LR volume covers: the grid that SR is compared on."""
         place = self.geometry(volume.grid, params)
         return volume.cropped(place.start, place.stop)
+
+
+def checked_number(params: Mapping[str, Any], key: str, name: str, low: float, high: float) -> float:
+    """``params[key]`` as a number from ``low`` to ``high``.
+
+    Raises:
+        UserError: it is anything else.
+    """
+    value = params[key]
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and low <= value <= high:
+        return float(value)
+    bounds = f"of at least {low:g}" if math.isinf(high) else f"from {low:g} to {high:g}"
+    raise UserError(f"{name}: {key} is a number {bounds}; got {value!r}")
 
 
 def checked_factor(value: object, name: str) -> tuple[float, float, float]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from functools import lru_cache
 from importlib.resources import files
 from typing import Any
@@ -44,9 +45,10 @@ class Protocol:
 
     @property
     def factor(self) -> tuple[float, float, float]:
-        """R x A x S."""
-        r, a, s = self.settings["factor"]
-        return (float(r), float(a), float(s))
+        """R x A x S; of a composition, the product over its steps."""
+        steps = [step["parameters"] for step in self.settings.get("steps", ())] or [self.settings]
+        r, a, s = (math.prod(float(step["factor"][axis]) for step in steps) for axis in range(3))
+        return (r, a, s)
 
     @property
     def hash(self) -> str:

@@ -9,7 +9,7 @@ Fourier. Splines between grids that are not parallel go through `map_coordinates
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -28,7 +28,7 @@ _COORDINATE_DECIMALS = 7
 
 
 def spline_matrix(coordinates: npt.NDArray[np.float64], size: int, order: int) -> Matrix:
-    """Weights of a B-spline of ``order`` with edge replication at ``coordinates`` (voxels): one row each, ``size`` wide."""
+    """Weights of a B-spline of ``order``, edges replicated: one row of ``size`` per coordinate (voxels)."""
     from scipy.ndimage import map_coordinates
 
     units = np.eye(size)
@@ -48,7 +48,7 @@ def lanczos_matrix(coordinates: npt.NDArray[np.float64], size: int) -> Matrix:
         offset = coordinates - at
         value = np.where(np.abs(offset) < LANCZOS_LOBES, np.sinc(offset) * np.sinc(offset / LANCZOS_LOBES), 0.0)
         np.add.at(weights, (rows, np.clip(at, 0, size - 1)), value)
-    return weights / weights.sum(axis=1, keepdims=True)
+    return np.asarray(weights / weights.sum(axis=1, keepdims=True))
 
 
 def fourier_matrix(coordinates: npt.NDArray[np.float64], size: int) -> Matrix:
@@ -70,15 +70,22 @@ def interpolation_matrix(coordinates: npt.NDArray[np.float64], size: int, interp
     return spline_matrix(coordinates, size, SPLINE_ORDER[interpolation])
 
 
-def apply_matrices(data: FloatArray, matrices: Sequence[Matrix | None]) -> FloatArray:
-    """Multiply each axis of ``data`` (float32) by its matrix; None leaves an axis alone. Shrinking axes go first."""
+def multiply_axes(
+    data: npt.NDArray[Any], matrices: Sequence[Matrix | None], dtype: type[np.floating[Any]]
+) -> npt.NDArray[Any]:
+    """Multiply each axis of ``data`` by its matrix in ``dtype``; None leaves an axis alone. Shrinking axes go first."""
     wanted = [(m.shape[0] / m.shape[1], axis, m) for axis, m in enumerate(matrices) if m is not None]
     for _, axis, matrix in sorted(wanted, key=lambda w: w[0]):
         moved = np.moveaxis(data, axis, 0)
-        flat = np.ascontiguousarray(moved).reshape(moved.shape[0], -1)
-        product = matrix.astype(np.float32) @ flat
+        flat = np.ascontiguousarray(moved, dtype=dtype).reshape(moved.shape[0], -1)
+        product = matrix.astype(dtype) @ flat
         data = np.moveaxis(product.reshape(matrix.shape[0], *moved.shape[1:]), 0, axis)
-    return np.ascontiguousarray(data, dtype=np.float32)
+    return np.ascontiguousarray(data, dtype=dtype)
+
+
+def apply_matrices(data: FloatArray, matrices: Sequence[Matrix | None]) -> FloatArray:
+    """`multiply_axes` in float32."""
+    return multiply_axes(data, matrices, np.float32)
 
 
 def parallel_axes(source: Grid, target: Grid) -> tuple[tuple[int, int, int], Matrix] | None:

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 class BicubicDownsample(Degradation):
     """Each slice shrunk by an antialiased bicubic kernel along one or two axes. Parameter: ``factor``.
 
-    A size that the factor does not divide is cropped first, so the spacing grows by the factor exactly.
+    A size that the factor does not divide is cropped first; the M samples kept then cover the cropped field of view
+    evenly, so a whole factor is met exactly and any other to within one part in M.
     """
 
     name = "bicubic_downsample"
@@ -30,20 +31,27 @@ class BicubicDownsample(Degradation):
 
     def sample(self, rng: np.random.Generator, volume: Volume, settings: Mapping[str, Any] | None = None) -> Params:
         params = super().sample(rng, volume, settings)
-        factor = checked_factor(params["factor"], self.name)
-        if sum(f != 1 for f in factor) > 2:
-            raise UserError(f"{self.name} works in a plane: at most two of the three factors may exceed 1; got {factor}")
+        self._factor(params)
         return params
+
+    def _factor(self, params: Mapping[str, Any]) -> tuple[float, float, float]:
+        factor = checked_factor(params["factor"], self.name)
+        if all(f != 1 for f in factor):
+            asked = "x".join(f"{f:g}" for f in factor)
+            raise UserError(f"{self.name} works in a plane: one of the three factors must be 1; got {asked}")
+        return factor
 
     def geometry(self, grid: Grid, params: Mapping[str, Any]) -> Geometry:
         from mrsr_bench.volume import AxisAcquisition
 
-        factor = grid.factor_by_axis(checked_factor(params["factor"], self.name))
+        factor = grid.factor_by_axis(self._factor(params))
         kept = [math.floor(n / f + 1e-9) for n, f in zip(grid.shape, factor, strict=True)]
         if min(kept) < 1:
-            raise UserError(f"{self.name}: a volume of shape {grid.shape} is too small for the factor {factor}")
+            asked = "x".join(f"{f:g}" for f in factor)
+            raise UserError(f"{self.name}: a volume of shape {grid.shape} is too small for the factor {asked}")
         stop = [math.floor(m * f + 1e-9) for m, f in zip(kept, factor, strict=True)]
-        lr = grid.resized(kept, factor, [(f - 1) / 2 for f in factor])
+        step = [n / m for n, m in zip(stop, kept, strict=True)]
+        lr = grid.resized(kept, step, [(s - 1) / 2 for s in step])
         acquisition = [
             AxisAcquisition("bicubic", width=spacing) if f != 1 else AxisAcquisition()
             for spacing, f in zip(lr.spacing, factor, strict=True)

@@ -11,7 +11,14 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from mrsr_bench import UserError
-from mrsr_bench.benchmarks.degradation import Degradation, Geometry, Params, checked_factor, single_axis_factor
+from mrsr_bench.benchmarks.degradation import (
+    Degradation,
+    Geometry,
+    Params,
+    checked_factor,
+    checked_number,
+    single_axis_factor,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,21 +38,25 @@ def _along(axis: int, grid: Grid, kind: AxisKind, width: float, gap: float) -> t
 
 
 def _geometry(
-    grid: Grid, axis: int, count: int, covered: int, step: float, origin: float, acquisition: tuple[AxisAcquisition, ...]
+    grid: Grid,
+    axis: int,
+    count: int,
+    covered: int,
+    step: float,
+    origin: float,
+    acquisition: tuple[AxisAcquisition, ...],
 ) -> Geometry:
     shape, steps, origins, stop = list(grid.shape), [1.0] * 3, [0.0] * 3, list(grid.shape)
     shape[axis], steps[axis], origins[axis], stop[axis] = count, step, origin, covered
     lr = grid.resized(shape, steps, origins)
-    return Geometry(
-        (0, 0, 0), (stop[0], stop[1], stop[2]), lr, (acquisition[0], acquisition[1], acquisition[2])
-    )
+    return Geometry((0, 0, 0), (stop[0], stop[1], stop[2]), lr, (acquisition[0], acquisition[1], acquisition[2]))
 
 
 class ThickSlices(Degradation):
     """Slices of a stated profile every ``factor`` HR slices.
 
-    Parameters: ``factor`` (one axis above 1; the distance between slices); ``profile`` ("box" or "gaussian");
-    ``fwhm`` (of the Gaussian, in slice distances); ``gap`` (share of the slice distance that no slice covers; box only).
+    Parameters: ``factor`` (one axis above 1; the distance between slices); ``profile`` ("box" or "gaussian"); ``fwhm``
+    (of the Gaussian, in slice distances); ``gap`` (share of the slice distance that no slice covers, box only).
     """
 
     name = "thick_slices"
@@ -57,10 +68,8 @@ class ThickSlices(Degradation):
         single_axis_factor(volume.grid, checked_factor(params["factor"], self.name), self.name)
         if params["profile"] not in PROFILES:
             raise UserError(f"{self.name}: profile is box or gaussian; got {params['profile']!r}")
-        if not 0 <= float(params["gap"]) < 1:
-            raise UserError(f"{self.name}: gap is a share of the slice distance, 0 to below 1; got {params['gap']!r}")
-        if not float(params["fwhm"]) > 0:
-            raise UserError(f"{self.name}: fwhm must be above 0; got {params['fwhm']!r}")
+        checked_number(params, "gap", self.name, 0, 0.99)
+        checked_number(params, "fwhm", self.name, 0.01, 10)
         return params
 
     def geometry(self, grid: Grid, params: Mapping[str, Any]) -> Geometry:
@@ -82,7 +91,7 @@ class ThickSlices(Degradation):
 
         place = self.geometry(volume.grid, params)
         axis, s = single_axis_factor(volume.grid, checked_factor(params["factor"], self.name), self.name)
-        centres = np.arange(place.lr.shape[axis]) * s + (s - 1) / 2
+        centres = np.arange(place.lr.shape[axis], dtype=np.float64) * s + (s - 1) / 2
         size = volume.data.shape[axis]
         if params["profile"] == "box":
             weights = box_matrix(centres, s * (1 - float(params["gap"])), size)
@@ -141,7 +150,9 @@ def gaussian_matrix(centres: npt.NDArray[np.float64], fwhm: float, size: int) ->
     import numpy as np
 
     sigma = fwhm / math.sqrt(8 * math.log(2))
-    weights = np.exp(-0.5 * ((centres[:, None] - np.arange(size)) / sigma) ** 2)
+    distance = ((centres[:, None] - np.arange(size)) / sigma) ** 2
+    nearest = distance.min(axis=1, keepdims=True)  # a narrow profile between two voxels must not underflow to nothing
+    weights = np.exp(-0.5 * (distance - nearest))
     return np.asarray(weights / weights.sum(axis=1, keepdims=True))
 
 

@@ -1,0 +1,164 @@
+"""Who takes part in a run: a method's name resolved, its weights loaded (or trained), and its inference measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mrsr_bench import UserError
+from mrsr_bench.benchmarks.protocol import Protocol, get_protocol, protocol_names
+from mrsr_bench.benchmarks.results import ingredients
+
+if TYPE_CHECKING:
+    from mrsr_bench.benchmarks.dataset import Pair
+    from mrsr_bench.benchmarks.degradation import Degradation
+    from mrsr_bench.volume import FloatArray, Volume
+    from mrsr_bench.zoo.inference import LoadedMethod
+    from mrsr_bench.zoo.method import MethodSpec, Tiling
+
+FIRST_PROTOCOL = "kspace-2x2x1"
+DTYPE = "float32"
+
+
+@dataclass
+class Entrant:
+    """A method in the run: loaded, or out of it with an error; ``pieces`` and ``keys`` are per subject."""
+
+    typed: str
+    method: LoadedMethod | None = None
+    error: str | None = None
+    device: str = "cpu"
+    base: dict[str, Any] = field(default_factory=dict)
+    pieces: dict[str, dict[str, Any]] = field(default_factory=dict)
+    keys: dict[str, str] = field(default_factory=dict)
+
+
+def protocols_in_order() -> list[str]:
+    """Protocol names, the common one first."""
+    return sorted(protocol_names(), key=lambda name: (name != FIRST_PROTOCOL, name))
+
+
+def can_do(spec: MethodSpec, protocol: str) -> bool:
+    """Whether a method takes part in a protocol: interpolations in any, networks in those of their tasks."""
+    return spec.kind == "interpolation" or protocol in spec.tasks
+
+
+def first_common_protocol(specs: Sequence[MethodSpec]) -> str:
+    """The first protocol that every method can do.
+
+    Raises:
+        UserError: there is none.
+    """
+    for name in protocols_in_order():
+        if all(can_do(spec, name) for spec in specs):
+            return name
+    tasks = "; ".join(f"{s.name}: {', '.join(s.tasks) or 'none'}" for s in specs if s.kind != "interpolation")
+    raise UserError(f"the methods have no protocol in common ({tasks}); run them apart, or choose one with --protocol")
+
+
+@dataclass(frozen=True)
+class Admission:
+    """What decides how methods are loaded for a run, and what their scores depend on besides the method itself."""
+
+    protocol: Protocol
+    degradation: Degradation
+    metrics: Mapping[str, Any]
+    dataset: str
+    seed: int
+    device: str
+    weights: Path | None = None
+    train: bool = False
+
+    def enter(self, name: str, spec: MethodSpec) -> Entrant:
+        """Load a method; one that cannot take part becomes an entrant with an error."""
+        entrant = Entrant(name, device="cpu" if spec.kind == "interpolation" else self.device)
+        try:
+            method = self._load(name, spec, entrant.device)
+        except UserError as error:
+            entrant.error = str(error)
+            return entrant
+        entrant.method = method
+        entrant.base = ingredients(
+            method={"name": method.resolved, "version": method.spec.version, "arguments": method.spec.arguments},
+            weights_sha256=method.weights_sha256,
+            protocol_hash=self.protocol.hash,
+            degradation={"name": self.degradation.name, "version": self.degradation.version},
+            metrics=self.metrics,
+            seed=self.seed,
+            dtype=DTYPE,
+            tiling=None if method.tiling is None else {"window": method.tiling.window, "margin": method.tiling.margin},
+            batch_norm=None if method.tiling is None else method.tiling.batch_norm,
+            device=entrant.device.split(":")[0],
+        )
+        return entrant
+
+    def _load(self, name: str, spec: MethodSpec, device: str) -> LoadedMethod:
+        from mrsr_bench.zoo.inference import load_method
+
+        task = self.protocol.name
+        if spec.kind == "interpolation":
+            return load_method(name, task=task)
+        if self.weights is None and not can_do(spec, task):
+            raise UserError(f"{name} does not do {task}; it does: {', '.join(spec.tasks) or 'nothing yet'}")
+        tiling = protocol_tiling(self.protocol)
+        try:
+            return load_method(name, task=task, weights=self.weights, device=device, tiling=tiling)
+        except UserError:
+            if not self.train or self.weights is not None or not self._weights_missing(spec):
+                raise
+        return load_method(name, task=task, weights=self._train(name), device=device, tiling=tiling)
+
+    def _weights_missing(self, spec: MethodSpec) -> bool:
+        """Whether no weights exist for the task (which several protocols may share)."""
+        from mrsr_bench.zoo.weights import describe
+
+        state = describe(spec)
+        trained = [get_protocol(name) for name in protocol_names() if isinstance(state, list) and name in state]
+        return all(protocol.content["task"] != self.protocol.content["task"] for protocol in trained)
+
+    def _train(self, name: str) -> Path | None:
+        from mrsr_bench.zoo.trainer import train
+
+        trained = train(
+            model=name,
+            dataset=self.dataset,
+            recipe="quick",
+            steps=None,
+            fresh=False,
+            device=self.device,
+            out=None,
+            seed=self.seed,
+            task=self.protocol.name,
+        )
+        return Path(trained) if isinstance(trained, (str, Path)) else None
+
+
+def protocol_tiling(protocol: Protocol) -> Tiling | None:
+    """The tile layout that a protocol prescribes; None where it leaves that to the method."""
+    from mrsr_bench.zoo.method import Tiling
+
+    layout = protocol.inference.get("tiling", "method")
+    return None if layout == "method" else Tiling(**layout)
+
+
+def upscaled(entrant: Entrant, pair: Pair) -> tuple[FloatArray, float, float]:
+    """SR of one pair, seconds of inference, and peak memory in MiB; the method sees a copy of LR and the target grid.
+
+    Raises:
+        UserError: the method cannot do it, or gave something else than finite voxels on the target grid.
+    """
+    import numpy as np
+
+    from mrsr_bench.benchmarks.provenance import measured
+
+    assert entrant.method is not None
+    lr: Volume = replace(pair.lr, data=pair.lr.data.copy(), provenance={})
+    with measured(entrant.device) as cost:
+        sr = entrant.method.upscale(lr, pair.hr.grid)
+    if sr.data.shape != pair.hr.data.shape:
+        raise UserError(f"{entrant.typed} gave a volume of shape {sr.data.shape}; expected {pair.hr.data.shape}")
+    if not np.isfinite(sr.data).all():
+        raise UserError(f"{entrant.typed} gave voxels that are NaN or infinite, which cannot be scored")
+    return sr.data, cost.seconds, cost.peak_memory_mb

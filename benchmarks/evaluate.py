@@ -1,0 +1,317 @@
+"""Evaluation: every method on every subject of a dataset under one protocol, scored, stored and summarised.
+
+For each image the LR-HR pair is acquired once and the region built once; every method sees the same LR volume (a copy,
+without provenance) and the target grid, nothing else. What is finished is stored per method and subject, so a killed
+run continues where it was, and nothing is computed twice (see `mrsr_bench.benchmarks.results`).
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mrsr_bench import UserError
+from mrsr_bench.benchmarks.entrants import Admission, Entrant, first_common_protocol, upscaled
+from mrsr_bench.benchmarks.protocol import Protocol, get_protocol, sha256_of
+from mrsr_bench.benchmarks.results import PieceStore, Row, check_writable, file_name, piece_key, plain
+from mrsr_bench.benchmarks.summary import Report, report_of
+
+if TYPE_CHECKING:
+    from mrsr_bench.benchmarks.dataset import Case, Dataset, Pair
+    from mrsr_bench.benchmarks.degradation import Degradation
+    from mrsr_bench.benchmarks.metric import MetricSpec
+    from mrsr_bench.benchmarks.metrics.region import Reference
+    from mrsr_bench.volume import FloatArray
+
+NOISE_FREE = ("psnr", "ssim", "nrmse")
+"""Also taken against the noise-free target where the object is known exactly, as ``<key>_noise_free``."""
+
+EXTRA_METRICS = ("data_consistency",)
+"""Reported under every protocol, beside the protocol's own."""
+
+Notify = Callable[[str, int, int], None]
+"""Progress: what is being done, steps done, steps in all."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What ``mrsr-bench run`` was asked for; ``subjects`` is how many, None for all."""
+
+    models: Sequence[str]
+    dataset: str
+    protocol: str | None = None
+    split: str | None = None
+    subjects: int | None = None
+    suffix: str | None = None
+    weights: Path | None = None
+    train: bool = False
+    device: str = "auto"
+    out: Path = Path("runs")
+    seed: int = 0
+    fresh: bool = False
+    figures: bool = True
+
+
+def model_names(typed: Iterable[str]) -> list[str]:
+    """Names from repeated and comma-separated values, in order, each once.
+
+    Raises:
+        UserError: none is left.
+    """
+    names = [name.strip() for value in typed for name in value.split(",")]
+    names = list(dict.fromkeys(name for name in names if name))
+    if not names:
+        raise UserError("--model: name at least one method; `mrsr-bench list models` shows them")
+    return names
+
+
+def by_subject(cases: Sequence[Case], limit: int | None) -> dict[str, list[Case]]:
+    """Cases grouped by subject, in their order; the first ``limit`` subjects."""
+    groups: dict[str, list[Case]] = {}
+    for case in cases:
+        groups.setdefault(case.subject, []).append(case)
+    return dict(list(groups.items())[:limit])
+
+
+def default_split(dataset: Dataset, protocol: Protocol) -> str:
+    """The split of a run that names none: the protocol's, but everything of one's own images."""
+    from mrsr_bench.benchmarks.datasets.folder import FolderDataset
+
+    return "all" if isinstance(dataset, FolderDataset) else str(protocol.content.get("split", "test"))
+
+
+def evaluate(request: Request, notify: Notify | None = None) -> Report:
+    """Run all methods on all subjects, store every score, and report.
+
+    Raises:
+        UserError: a name is unknown, the dataset cannot be read, the output cannot be written, ...; a method that
+            cannot do the protocol is reported as an error of its own and the others run.
+    """
+    from mrsr_bench.benchmarks.availability import metric_ingredients
+    from mrsr_bench.benchmarks.datasets import open_dataset
+    from mrsr_bench.benchmarks.degradations import degradations
+    from mrsr_bench.benchmarks.metrics import metrics
+    from mrsr_bench.benchmarks.provenance import choose_device, exact_float32
+    from mrsr_bench.zoo.methods import methods
+
+    if request.subjects is not None and request.subjects < 1:
+        raise UserError(f"--subjects must be at least 1; got {request.subjects}")
+    names = model_names(request.models)
+    specs = [methods.get(name) for name in names]
+    protocol = get_protocol(request.protocol or first_common_protocol(specs))
+    networks = [spec for spec in specs if spec.kind == "network"]
+    if request.weights is not None and len(networks) != 1:
+        raise UserError(f"--weights belongs to one network; this run has {len(networks)}")
+    dataset = open_dataset(request.dataset, suffix=request.suffix)
+    split = request.split or default_split(dataset, protocol)
+    subjects = by_subject(dataset.cases(split, seed=request.seed), request.subjects)
+    if not subjects:
+        raise UserError(f"{request.dataset}: the split {split!r} holds no subject")
+    check_writable(request.out)
+    with_torch = bool(networks) or request.device not in ("auto", "cpu")
+    degradation = degradations.get(protocol.degradation)
+    keys = dict.fromkeys((*protocol.metrics, *(key for key in EXTRA_METRICS if key in metrics.names())))
+    specs_of_metrics = {key: metrics.get(key) for key in keys}
+    admission = Admission(
+        protocol,
+        degradation,
+        metric_ingredients(list(specs_of_metrics.values())),
+        request.dataset,
+        request.seed,
+        choose_device(request.device) if with_torch else "cpu",
+        request.weights,
+        request.train,
+    )
+    entrants = [admission.enter(name, spec) for name, spec in zip(names, specs, strict=True)]
+    evaluation = Evaluation(request, protocol, degradation, specs_of_metrics, dataset.name, notify)
+    with exact_float32() if with_torch else nullcontext():
+        figures = evaluation.run(entrants, subjects)
+    return report_of(
+        entrants,
+        list(subjects),
+        figures,
+        protocol=protocol,
+        dataset=dataset.name,
+        synthetic=bool(getattr(dataset, "synthetic", dataset.name.startswith("phantom"))),
+        split=split,
+        metrics=list(keys),
+        seed=request.seed,
+        out=request.out,
+    )
+
+
+@dataclass
+class Draft:
+    """A piece in the making: one method on one subject."""
+
+    rows: list[Row] = field(default_factory=list)
+    images: list[dict[str, Any]] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+    peak_memory_mb: float = 0.0
+
+
+class Evaluation:
+    """The loop over subjects, images and methods."""
+
+    def __init__(
+        self,
+        request: Request,
+        protocol: Protocol,
+        degradation: Degradation,
+        metrics: Mapping[str, MetricSpec],
+        dataset: str,
+        notify: Notify | None,
+    ) -> None:
+        self.request, self.protocol, self.degradation, self.metrics = request, protocol, degradation, metrics
+        self.dataset, self.store = dataset, PieceStore(request.out)
+        self._notify, self._done, self._total = notify, 0, 0
+        self._made: dict[str, Any] | None = None
+
+    def run(self, entrants: Sequence[Entrant], subjects: Mapping[str, Sequence[Case]]) -> dict[str, Path]:
+        """Complete ``pieces`` of every entrant that can; returns the figure of each subject."""
+        figures: dict[str, Path] = {}
+        for done, (subject, cases) in enumerate(subjects.items()):
+            active = [e for e in entrants if e.error is None]
+            if not active:
+                break
+            self._total, self._done = len(subjects) * len(active), done * len(active)
+            images = [(case.image, case.fingerprint) for case in cases]
+            for entrant in active:
+                key = entrant.keys[subject] = piece_key(entrant.base, subject, images)
+                stored = None if self.request.fresh else self.store.get(key)
+                if stored is not None:
+                    entrant.pieces[subject] = stored
+            figure = self._figure_path(subject, active)
+            redraw = self.request.figures and (self.request.fresh or not figure.exists())
+            self._run_subject(subject, cases, active, figure if redraw else None)
+            if self.request.figures and figure.exists():
+                figures[subject] = figure
+        return figures
+
+    def _figure_path(self, subject: str, active: Sequence[Entrant]) -> Path:
+        key = sha256_of([[e.typed, e.keys[subject]] for e in active])[:8]
+        folder = self.request.out / "figures" / f"{self.protocol.name}--{file_name(self.dataset)}"
+        return folder / f"{file_name(subject)}--{key}.png"
+
+    def _run_subject(self, subject: str, cases: Sequence[Case], active: Sequence[Entrant], figure: Path | None) -> None:
+        """Score what is not stored; a figure (of the first image) needs the SR of every method once more."""
+        drafts = {e.typed: Draft() for e in active if subject not in e.pieces}
+        for index, case in enumerate(cases):
+            pictured = figure is not None and index == 0
+            running = [e for e in active if e.error is None and (pictured or e.typed in drafts)]
+            if not running:
+                continue
+            pair = case.acquire(self.degradation, self.protocol.settings, self.request.seed)
+            reference = _reference_of(pair)
+            srs: dict[str, FloatArray] = {}
+            for place, entrant in enumerate(running):
+                self._tell(f"{subject}: {entrant.typed}", place if index == len(cases) - 1 else 0)
+                try:
+                    sr, seconds, memory = upscaled(entrant, pair)
+                except UserError as error:
+                    entrant.error = str(error)
+                    continue
+                if entrant.typed in drafts:
+                    draft = drafts[entrant.typed]
+                    draft.rows += self._rows(subject, case.image, sr, reference, pair)
+                    draft.images.append(image_facts(case, pair, reference))
+                    draft.seconds.append(seconds)
+                    draft.peak_memory_mb = max(draft.peak_memory_mb, memory)
+                    if index == len(cases) - 1:
+                        entrant.pieces[subject] = self._finish(subject, entrant, draft)
+                if pictured:
+                    srs[entrant.typed] = sr
+            if figure is not None and srs:
+                rows = {e.typed: self._rows_so_far(e, subject, drafts) for e in running if e.typed in srs}
+                self._draw(figure, subject, reference, pair, srs, rows)
+
+    def _rows(self, subject: str, image: str, sr: FloatArray, reference: Reference, pair: Pair) -> list[Row]:
+        from mrsr_bench.benchmarks.metrics import score
+
+        keys = list(self.metrics)
+        scores = score(sr, reference, keys, lr=pair.lr, degradation=self.degradation, params=pair.params)
+        rows = [
+            Row(subject, image, s.slice, s.metric, self.metrics[s.metric].convention, s.value, s.reason, s.mark)
+            for s in scores
+        ]
+        if pair.noise_free is not None:
+            clean = replace(reference, hr=pair.noise_free)
+            for s in score(sr, clean, [key for key in NOISE_FREE if key in self.metrics]):
+                convention = f"{self.metrics[s.metric].convention}; against the noise-free object"
+                name = f"{s.metric}_noise_free"
+                rows.append(Row(subject, image, s.slice, name, convention, s.value, s.reason, s.mark))
+        return rows
+
+    def _finish(self, subject: str, entrant: Entrant, draft: Draft) -> dict[str, Any]:
+        piece = plain(
+            {
+                **asdict(draft),
+                "environment": self._environment(entrant.device),
+                "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            }
+        )
+        self.store.put(entrant.keys[subject], piece)
+        return dict(piece)
+
+    def _environment(self, device: str) -> dict[str, Any]:
+        from mrsr_bench.benchmarks.provenance import git_commit, hardware, versions
+
+        if self._made is None:
+            self._made = {"versions": versions(), "git_commit": git_commit()}
+        return {**self._made, "hardware": hardware(device), "device": device}
+
+    @staticmethod
+    def _rows_so_far(entrant: Entrant, subject: str, drafts: Mapping[str, Draft]) -> list[Row]:
+        if entrant.typed in drafts:
+            return drafts[entrant.typed].rows
+        return [Row(**row) for row in entrant.pieces[subject]["rows"]]
+
+    def _draw(
+        self,
+        figure: Path,
+        subject: str,
+        reference: Reference,
+        pair: Pair,
+        srs: Mapping[str, FloatArray],
+        rows: Mapping[str, Sequence[Row]],
+    ) -> None:
+        from mrsr_bench.benchmarks.figures import draw_subject
+
+        scores = {
+            typed: {row.metric: row.value for row in of_all if row.slice is None and row.image == of_all[0].image}
+            for typed, of_all in rows.items()
+        }
+        self._tell(f"{subject}: figure", len(srs))
+        figure.parent.mkdir(parents=True, exist_ok=True)
+        partial = figure.with_name(f".{figure.stem}.partial{figure.suffix}")
+        title = f"{subject}, {self.protocol.name}, {self.dataset}"
+        drawn = draw_subject(partial, title=title, reference=reference, lr=pair.lr, srs=srs, scores=scores)
+        Path(drawn).replace(figure)
+
+    def _tell(self, text: str, ahead: int) -> None:
+        if self._notify is not None:
+            self._notify(text, self._done + ahead, self._total)
+
+
+def _reference_of(pair: Pair) -> Reference:
+    from mrsr_bench.benchmarks.metrics.region import reference_of
+
+    return reference_of(pair.hr, pair.lr)
+
+
+def image_facts(case: Case, pair: Pair, reference: Reference) -> dict[str, Any]:
+    """What a stored run says about one image: how LR was made, and where and on what range it was scored."""
+    return {
+        "image": case.image,
+        "fingerprint": case.fingerprint,
+        "degradation_params": pair.params,
+        "hr_shape": pair.hr.data.shape,
+        "lr_shape": pair.lr.data.shape,
+        "range": float(reference.range),
+        "mask_sha256": reference.mask_sha256,
+        "region_voxels": int(reference.region.sum()),
+    }

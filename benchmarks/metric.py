@@ -1,0 +1,66 @@
+"""What a metric says about itself (plain data), what it is given and what it answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from mrsr_bench.benchmarks.degradation import Degradation
+    from mrsr_bench.benchmarks.metrics.region import Reference
+    from mrsr_bench.volume import FloatArray, Volume
+
+
+@dataclass(frozen=True)
+class MetricSpec:
+    """A registered metric: everything about it that needs no torch.
+
+    ``convention`` says how the value is computed (range, window, region) and belongs beside the name in every table.
+    ``ranked`` metrics may order methods; ``reference`` metrics compare with HR. ``compute`` is ``"module:function"``;
+    the function takes a `Comparison` and the wanted keys and returns the `Score`\\ s of all of them, so that metrics of
+    one function share their work.
+    """
+
+    name: str
+    version: int
+    direction: Literal["higher", "lower"]
+    units: str
+    summary: str
+    source: str
+    convention: str
+    ranked: bool
+    reference: bool
+    compute: str = ""
+
+
+@dataclass(frozen=True)
+class Score:
+    """One value of one metric: of the subject (``slice`` is None) or of one slice. Never NaN or infinite.
+
+    A ``value`` of None comes with the ``reason``; ``mark`` is a short note on a value that needs one.
+    """
+
+    metric: str
+    value: float | None
+    slice: int | None = None
+    reason: str | None = None
+    mark: str | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """SR (finite, float32, on the grid of ``reference.hr``) with all that a metric may look at.
+
+    ``lr``, ``degradation`` and ``params`` are the measured LR and how it was made, if that is known; ``parameters`` are
+    explicit parameter files by metric key.
+    """
+
+    sr: FloatArray
+    reference: Reference
+    lr: Volume | None = None
+    degradation: Degradation | None = None
+    params: Mapping[str, Any] | None = None
+    parameters: Mapping[str, Path] = field(default_factory=dict)

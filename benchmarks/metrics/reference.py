@@ -1,0 +1,349 @@
+"""Metrics that compare SR with HR: PSNR, SSIM, NRMSE, RMSE over the region, slice by slice, and over whole volumes.
+
+SSIM is that of Wang et al. 2004 (IEEE TIP 13:600), as scikit-image's ``structural_similarity`` computes it with
+``gaussian_weights=True, sigma=1.5, use_sample_covariance=False``. Here the Gaussian is one narrow band matrix per axis,
+cut into small dense blocks, so that filtering is matrix products, a few planes at a time and only where the value is
+needed. Four moments are enough: with s = x + y and d = x - y, those of s, d, s², d². They are taken about the mean,
+which keeps float32 accurate to better than 1e-6.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+from mrsr_bench.benchmarks.metric import Comparison, MetricSpec, Score
+from mrsr_bench.benchmarks.metrics.region import bounding_box, foreground_slices, slice_axis
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    import torch
+
+    from mrsr_bench.benchmarks.metrics.region import Box, Mask
+    from mrsr_bench.volume import FloatArray
+
+    Blocks = list[tuple[slice, slice, torch.Tensor]]
+
+SIGMA, RADIUS = 1.5, 5
+"""Voxels: 3.5 sigma, truncated as scipy does."""
+K1, K2 = 0.01, 0.03
+_PLANES, _BLOCK = 16, 32
+"""Planes held at a time and outputs per block: what stays in the cache of a CPU core."""
+
+_EQUAL = "SR equals HR"
+_NO_SLICES = "no slice has more than 25 % foreground"
+
+
+# ---------------------------------------------------------------------------------------------------- SSIM
+
+
+def gaussian_matrix(size: int, start: int, stop: int) -> tuple[int, npt.NDArray[np.float64]]:
+    """Gaussian weights of the outputs ``start`` to ``stop`` on an axis of ``size`` voxels, mirrored about its faces.
+
+    Returns the first input that is needed and the matrix (outputs, inputs from there on).
+    """
+    import numpy as np
+
+    taps = np.arange(-RADIUS, RADIUS + 1)
+    weights = np.exp(-0.5 * (taps / SIGMA) ** 2)
+    weights /= weights.sum()
+    inputs = (np.arange(start, stop)[:, None] + taps) % (2 * size)
+    inputs = np.where(inputs >= size, 2 * size - 1 - inputs, inputs)
+    first = int(inputs.min())
+    matrix = np.zeros((stop - start, int(inputs.max()) + 1 - first))
+    np.add.at(matrix, (np.arange(stop - start)[:, None], inputs - first), weights)
+    return first, matrix
+
+
+def _blocks(matrix: npt.NDArray[np.float64]) -> Blocks:
+    import numpy as np
+    import torch
+
+    blocks = []
+    for start in range(0, matrix.shape[0], _BLOCK):
+        rows = matrix[start : start + _BLOCK]
+        used = np.flatnonzero(rows.any(axis=0))
+        columns = slice(int(used[0]), int(used[-1]) + 1)
+        dense = torch.from_numpy(rows[:, columns].astype(np.float32))
+        blocks.append((slice(start, start + len(rows)), columns, dense))
+    return blocks
+
+
+class _InPlane:
+    """The four moments of planes of SR and HR, Gaussian-filtered within the plane, at the pixels of a window."""
+
+    def __init__(self, sr: FloatArray, hr: FloatArray, q: float, centre: float, window: tuple[slice, slice]) -> None:
+        import numpy as np
+
+        self.sr, self.hr, self.scale = sr, hr, np.float32(1 / q)
+        self.twice_centre = np.float32(2 * centre / q)
+        self.shape = tuple(w.stop - w.start for w in window)
+        read, self.blocks = [], []
+        for size, wanted in zip(sr.shape[1:], window, strict=True):
+            first, matrix = gaussian_matrix(size, wanted.start, wanted.stop)
+            read.append(slice(first, first + matrix.shape[1]))
+            self.blocks.append(_blocks(matrix))
+        self.read = tuple(read)
+
+    def filtered(self, start: int, stop: int) -> torch.Tensor:
+        """Shape (4, planes, height, width) for the planes ``start`` to ``stop``."""
+        import numpy as np
+        import torch
+
+        where = (slice(start, stop), *self.read)
+        x, y = self.sr[where], self.hr[where]
+        moments = np.empty((4, *x.shape), dtype=np.float32)
+        np.add(x, y, out=moments[0])
+        np.subtract(x, y, out=moments[1])
+        moments[:2] *= self.scale
+        moments[0] -= self.twice_centre
+        with np.errstate(over="ignore"):  # such a score is not finite, and says so
+            np.square(moments[:2], out=moments[2:])
+        height, width = self.shape
+        count = 4 * x.shape[0]
+        flat = torch.from_numpy(moments).view(-1, moments.shape[-1])
+        rows = torch.empty(flat.shape[0], width)
+        for out, used, weights in self.blocks[1]:
+            rows[:, out] = flat[:, used] @ weights.T
+        rows = rows.view(count, -1, width)
+        planes = torch.empty(count, height, width)
+        for out, used, weights in self.blocks[0]:
+            planes[:, out] = torch.bmm(weights.expand(count, -1, -1), rows[:, used])
+        return planes.view(4, -1, height, width)
+
+    def ssim(self, moments: torch.Tensor) -> torch.Tensor:
+        """The SSIM map from filtered moments (4, ...), for a range of 1."""
+        total, difference, total_square, difference_square = moments
+        total_variance = total_square.sub_(total.square())
+        total = total.add_(float(self.twice_centre)).square_()
+        difference = difference.square_()
+        difference_variance = difference_square.sub_(difference)
+        c1, c2 = 2 * K1**2, 2 * K2**2
+        value: torch.Tensor = (total - difference).add_(c1).mul_((total_variance - difference_variance).add_(c2))
+        return value.div_(total.add_(difference).add_(c1).mul_(total_variance.add_(difference_variance).add_(c2)))
+
+
+def ssim_volume_mean(sr: FloatArray, hr: FloatArray, q: float, box: Box, mask: Mask | None = None) -> float:
+    """Mean of the 3D SSIM map over ``mask`` (of the box's shape; None: everything) inside ``box``; range ``q``."""
+    import torch
+
+    with torch.inference_mode():
+        in_plane = _InPlane(sr, hr, q, float(hr[box].mean(dtype="float64")), (box[1], box[2]))
+        held, held_from, held_to = torch.empty(4, 0, *in_plane.shape), 0, 0
+        total, count = 0.0, 0
+        for start in range(box[0].start, box[0].stop, _PLANES):
+            stop = min(start + _PLANES, box[0].stop)
+            first, matrix = gaussian_matrix(sr.shape[0], start, stop)
+            last = first + matrix.shape[1]
+            new_from = max(first, held_to)
+            kept = held[:, max(first - held_from, 0) :]
+            held = torch.cat([kept, in_plane.filtered(new_from, last)], dim=1) if last > new_from else kept
+            held_from, held_to = first, last
+            weights = torch.from_numpy(matrix).float().expand(4, -1, -1)
+            moments = torch.bmm(weights, held.flatten(2)).view(4, stop - start, *in_plane.shape)
+            values = in_plane.ssim(moments)
+            if mask is not None:
+                inside = mask[start - box[0].start : stop - box[0].start]
+                values = values[torch.from_numpy(inside.copy())]
+            total += float(values.sum(dtype=torch.float64))
+            count += values.numel()
+    return total / count
+
+
+def ssim_slice_means(sr: FloatArray, hr: FloatArray, q: float, indices: Sequence[int]) -> list[float]:
+    """Mean 2D SSIM, borders of 5 pixels left out, of the slices ``indices`` along the first axis; range ``q``."""
+    import torch
+
+    window = (slice(RADIUS, sr.shape[1] - RADIUS), slice(RADIUS, sr.shape[2] - RADIUS))
+    means: list[float] = []
+    with torch.inference_mode():
+        in_plane = _InPlane(sr, hr, q, float(hr.mean(dtype="float64")), window)
+        for start, stop in _runs(indices):
+            values = in_plane.ssim(in_plane.filtered(start, stop))
+            means += values.mean(dim=(1, 2), dtype=torch.float64).tolist()
+    return means
+
+
+def _runs(indices: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Ascending ``indices`` as runs of neighbours, at most `_PLANES` long."""
+    start = 0
+    for at in range(1, len(indices) + 1):
+        if at == len(indices) or indices[at] != indices[at - 1] + 1 or at - start == _PLANES:
+            yield indices[start], indices[at - 1] + 1
+            start = at
+
+
+# ------------------------------------------------------------------------------------------------- squared errors
+
+
+def _squares(
+    sr: FloatArray, hr: FloatArray, mask: Mask | None = None, indices: Sequence[int] | None = None
+) -> npt.NDArray[np.float64]:
+    """Per slice (``indices`` of the first axis): sums of squared error, of HR squared, number of voxels; float64."""
+    import numpy as np
+
+    indices = range(sr.shape[0]) if indices is None else indices
+    sums = np.empty((len(indices), 3))
+    for row, index in enumerate(indices):
+        y = hr[index].astype(np.float64)
+        error = sr[index] - y
+        if mask is not None:
+            y *= mask[index]
+            error *= mask[index]
+        count = y.size if mask is None else np.count_nonzero(mask[index])
+        sums[row] = np.vdot(error, error), np.vdot(y, y), count
+    return sums
+
+
+def _psnr(squared: Any, q: float) -> float | None:
+    error, _, count = squared
+    return 10 * math.log10(q * q * count / error) if error > 0 else None
+
+
+def _nrmse(squared: Any, q: float) -> float | None:
+    error, power, _ = squared
+    return math.sqrt(error / power) if power > 0 else None
+
+
+def _rmse(squared: Any, q: float) -> float | None:
+    error, _, count = squared
+    return math.sqrt(error / count)
+
+
+_OF_SQUARES: dict[str, tuple[Callable[[Any, float], float | None], str]] = {
+    "psnr": (_psnr, _EQUAL),
+    "nrmse": (_nrmse, "HR is zero everywhere"),
+    "rmse": (_rmse, ""),
+}
+
+
+# ------------------------------------------------------------------------------------------------------- scores
+
+
+def region_scores(comparison: Comparison, keys: Sequence[str]) -> list[Score]:
+    """psnr, ssim, nrmse and rmse over the region, volume-wise."""
+    reference = comparison.reference
+    box = bounding_box(reference.region)
+    mask = reference.region[box]
+    squared = _squares(comparison.sr[box], reference.hr.data[box], mask).sum(axis=0)
+    scores = []
+    for key in keys:
+        if key == "ssim":
+            value = ssim_volume_mean(comparison.sr, reference.hr.data, reference.range, box, mask)
+            scores.append(Score(key, value))
+        else:
+            scores.append(_of_squares(key, key, squared, reference.range))
+    return scores
+
+
+def volume_scores(comparison: Comparison, keys: Sequence[str]) -> list[Score]:
+    """The whole-volume variants: no mask, no hull."""
+    reference, sr = comparison.reference, comparison.sr
+    hr = reference.hr.data
+    squared = _squares(sr, hr).sum(axis=0)
+    scores = []
+    for key in keys:
+        kind = key.removesuffix("_volume")
+        if kind != "ssim":
+            scores.append(_of_squares(key, kind, squared, reference.range))
+        elif min(sr.shape) <= 2 * RADIUS:
+            scores.append(
+                Score(key, None, reason=f"a volume of shape {sr.shape} is smaller than the window of 11 voxels")
+            )
+        else:
+            x, y, z = (slice(RADIUS, n - RADIUS) for n in sr.shape)
+            scores.append(Score(key, ssim_volume_mean(sr, hr, reference.range, (x, y, z))))
+    return scores
+
+
+def slice_scores(comparison: Comparison, keys: Sequence[str]) -> list[Score]:
+    """The slice-wise variants: a score of every slice with enough foreground, and their mean."""
+    import numpy as np
+
+    reference = comparison.reference
+    axis = slice_axis(reference.mask.shape, reference.degraded_axes, whole_plane=True)
+    indices = foreground_slices(reference.mask, axis)
+    if not indices:
+        return [Score(key, None, reason=_NO_SLICES) for key in keys]
+    sr, hr = (np.ascontiguousarray(np.moveaxis(data, axis, 0)) for data in (comparison.sr, reference.hr.data))
+    squared = _squares(sr, hr, indices=indices)
+    scores = []
+    for key in keys:
+        kind = key.removesuffix("_slice")
+        if kind != "ssim":
+            of_slices = [
+                _of_squares(key, kind, sums, reference.range, index)
+                for index, sums in zip(indices, squared, strict=True)
+            ]
+        elif min(sr.shape[1:]) <= 2 * RADIUS:
+            scores.append(
+                Score(key, None, reason=f"slices of shape {sr.shape[1:]} are smaller than the window of 11 pixels")
+            )
+            continue
+        else:
+            means = ssim_slice_means(sr, hr, reference.range, indices)
+            of_slices = [Score(key, mean, index) for index, mean in zip(indices, means, strict=True)]
+        scores += [_mean_of(key, of_slices), *of_slices]
+    return scores
+
+
+def _of_squares(key: str, kind: str, squared: Any, q: float, index: int | None = None) -> Score:
+    function, reason = _OF_SQUARES[kind]
+    value = function(squared, q)
+    return Score(key, value, index, reason=reason if value is None else None)
+
+
+def _mean_of(key: str, of_slices: Sequence[Score]) -> Score:
+    values = [result.value for result in of_slices if result.value is not None]
+    if len(values) == len(of_slices):
+        return Score(key, math.fsum(values) / len(values))
+    without = [result.reason for result in of_slices if result.value is None]
+    where = "" if len(without) == len(of_slices) else f" in {len(without)} of {len(of_slices)} slices"
+    return Score(key, None, reason=f"{without[0]}{where}")
+
+
+_Direction = Literal["higher", "lower"]
+_WHAT: dict[str, tuple[_Direction, str, str, str]] = {
+    "psnr": ("higher", "dB", "peak signal-to-noise ratio", "10 log10(q² / mean squared error)"),
+    "ssim": ("higher", "1", "structural similarity", "Wang et al. 2004, IEEE TIP 13:600"),
+    "nrmse": ("lower", "1", "normalised root mean squared error", "RMSE / root mean square of HR"),
+    "rmse": ("lower", "intensity", "root mean squared error", "root of the mean squared error, in the units of HR"),
+}
+_Q = "q = 99.9th percentile of the HR voxels above the HR mean"
+_GAUSSIAN = "Gaussian window (sigma 1.5, radius 5), K1 .01, K2 .03, population covariance"
+_REGION = f"volume-wise over foreground and hull; range {_Q}"
+_SLICE = (
+    "whole slices, no mask, of the plane of the two degraded axes (one or three degraded: the largest plane with a "
+    f"degraded axis) with more than 25 % foreground, mean over slices; range {_Q}"
+)
+_VOLUME = f"over the whole volume, no mask and no hull; range {_Q}"
+_BORDER = "borders of 5 left out as scikit-image's mean does"
+_VARIANTS: tuple[tuple[str, str, str, str, str, bool], ...] = (
+    ("", "region_scores", "in the region", _REGION, f"3D map of the unmasked volumes, {_GAUSSIAN}", True),
+    ("_slice", "slice_scores", "slice by slice", _SLICE, f"2D, {_GAUSSIAN}, {_BORDER}", True),
+    ("_volume", "volume_scores", "of the whole volume", _VOLUME, f"3D, {_GAUSSIAN}, {_BORDER}", False),
+)
+
+
+def _specs() -> Iterator[MetricSpec]:
+    for suffix, function, where, convention, window, ranked in _VARIANTS:
+        for kind, (direction, units, summary, source) in _WHAT.items():
+            if kind == "rmse" and suffix:
+                continue
+            yield MetricSpec(
+                name=kind + suffix,
+                version=1,
+                direction=direction,
+                units=units,
+                summary=f"{summary} {where}",
+                source=source,
+                convention=f"{window}; {convention}" if kind == "ssim" else convention,
+                ranked=ranked and kind != "rmse",
+                reference=True,
+                compute=f"{__name__}:{function}",
+            )
+
+
+METRICS: tuple[MetricSpec, ...] = tuple(_specs())

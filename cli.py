@@ -1,0 +1,251 @@
+"""The ``mrsr-bench`` command: one thin function per verb; what it does is in the packages, imported when it is done.
+
+Help is plain text and completion is off because both would cost more than the rest of ``--help``.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from mrsr_bench import UserError, __version__
+
+EXIT_OURS, EXIT_USER, EXIT_INTERRUPTED = 1, 2, 130
+
+app = typer.Typer(
+    name="mrsr-bench",
+    help="Benchmark suite and model zoo for MRI super-resolution.",
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, everything else on stderr.")]
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+Seed = Annotated[int, typer.Option(help="Seed of everything that is random.")]
+Suffix = Annotated[str | None, typer.Option(help="Which image of a subject, by BIDS suffix: T1w, T2w, ...")]
+Weights = Annotated[Path | None, typer.Option(help="A weights file of the network (safetensors).")]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"mrsr-bench {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the trace of an error; may stand anywhere.")] = False,
+) -> None:
+    """Benchmark suite and model zoo for MRI super-resolution."""
+
+
+@app.command()
+def run(
+    model: Annotated[list[str], typer.Option(help="Methods: comma-separated or repeated.")],
+    dataset: Annotated[str, typer.Option(help="A dataset's name, or a file, folder or BIDS tree.")],
+    protocol: Annotated[str | None, typer.Option(help="Default: the first that all methods can do.")] = None,
+    split: Annotated[str | None, typer.Option(help="train, val, test or all.")] = None,
+    subjects: Annotated[int | None, typer.Option(help="Only the first N subjects in sorted order.")] = None,
+    suffix: Suffix = None,
+    weights: Weights = None,
+    train: Annotated[
+        bool, typer.Option("--train", help="Train by the quick recipe where weights are missing.")
+    ] = False,
+    device: Device = "auto",
+    out: Annotated[Path, typer.Option(help="Where runs are stored.")] = Path("runs"),
+    seed: Seed = 0,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Compute everything again.")] = False,
+    figures: Annotated[bool, typer.Option(help="Draw a figure of each subject.")] = True,
+    json: Json = False,
+) -> None:
+    """Evaluate methods on a dataset under a protocol."""
+    from mrsr_bench.benchmarks import tables
+    from mrsr_bench.benchmarks.evaluate import Request, evaluate
+
+    request = Request(
+        model, dataset, protocol, split, subjects, suffix, weights, train, device, out, seed, fresh, figures
+    )
+    with tables.stdout_kept_clean(), tables.progress() as notify:
+        report = evaluate(request, notify)
+    tables.emit(report.result, json, lambda: tables.run_report(report))
+    tables.say(tables.run_places(report))
+    if report.failed:
+        raise typer.Exit(EXIT_USER)
+
+
+@app.command()
+def train(
+    model: Annotated[str, typer.Option(help="A network's name.")],
+    dataset: Annotated[str, typer.Option(help="A dataset's name, or a file, folder or BIDS tree.")],
+    recipe: Annotated[str, typer.Option(help="paper, quick or a YAML file.")] = "paper",
+    protocol: Annotated[str | None, typer.Option(help="The task to train for.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Fewer or more steps than the recipe's.")] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Start again instead of resuming.")] = False,
+    device: Device = "auto",
+    out: Annotated[Path | None, typer.Option(help="Where checkpoints and logs go.")] = None,
+    seed: Seed = 0,
+) -> None:
+    """Train a network; a training that was stopped is resumed."""
+    from mrsr_bench.benchmarks.provenance import choose_device
+    from mrsr_bench.zoo.trainer import train as start
+
+    start(
+        model=model,
+        dataset=dataset,
+        recipe=recipe,
+        steps=steps,
+        fresh=fresh,
+        device=choose_device(device),
+        out=out,
+        seed=seed,
+        task=protocol,
+    )
+
+
+@app.command()
+def upscale(
+    source: Annotated[Path, typer.Argument(metavar="IN", help="An image or a 4D series.")],
+    target: Annotated[Path, typer.Argument(metavar="OUT", help="The NIfTI file to write.")],
+    model: Annotated[str, typer.Option(help="A method's name.")],
+    factor: Annotated[str | None, typer.Option(help="R x A x S, as 2x2x1.")] = None,
+    spacing: Annotated[str | None, typer.Option(help="Target spacing R x A x S in mm, as 1x1x1.")] = None,
+    slice_thickness: Annotated[float | None, typer.Option(help="Thickness of the slices, mm.")] = None,
+    profile: Annotated[str | None, typer.Option(help="Slice profile: box, gaussian or sample.")] = None,
+    weights: Weights = None,
+    device: Device = "auto",
+    autocast: Annotated[bool, typer.Option("--autocast", help="bfloat16: faster, not for scores.")] = False,
+    json: Json = False,
+) -> None:
+    """Super-resolve an image of your own."""
+    from mrsr_bench.benchmarks import tables
+    from mrsr_bench.benchmarks.provenance import choose_device
+    from mrsr_bench.zoo.upscale import upscale_file
+
+    with tables.stdout_kept_clean():
+        facts = upscale_file(
+            source,
+            target,
+            model=model,
+            factor=factor,
+            spacing=spacing,
+            slice_thickness=slice_thickness,
+            profile=profile,
+            weights=weights,
+            device=choose_device(device),
+            autocast=autocast,
+        )
+    tables.emit(facts, json, lambda: tables.facts(facts))
+
+
+@app.command("list")
+def list_(
+    kind: Annotated[str, typer.Argument(metavar="KIND", help="models, datasets, degradations, metrics or protocols.")],
+    json: Json = False,
+) -> None:
+    """List what there is."""
+    from mrsr_bench.benchmarks import catalogue, tables
+
+    found = catalogue.listing(kind)
+    tables.emit(found, json, lambda: tables.listing(found))
+
+
+@app.command()
+def show(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A method, dataset, degradation, metric or protocol.")],
+    json: Json = False,
+) -> None:
+    """Show all that is known about one of them."""
+    from mrsr_bench.benchmarks import catalogue, tables
+
+    found = catalogue.details(name)
+    tables.emit(found, json, lambda: tables.facts(found))
+
+
+@app.command()
+def score(
+    sr: Annotated[Path, typer.Argument(metavar="SR", help="The super-resolved image, on HR's grid.")],
+    hr: Annotated[Path, typer.Argument(metavar="HR", help="The reference.")],
+    protocol: Annotated[str | None, typer.Option(help="Score on the region that this protocol scores.")] = None,
+    seed: Seed = 0,
+    json: Json = False,
+) -> None:
+    """Score an image of your own against its reference."""
+    from mrsr_bench.benchmarks import tables
+    from mrsr_bench.benchmarks.comparison import score_files
+
+    with tables.stdout_kept_clean():
+        found = score_files(sr, hr, protocol=protocol, seed=seed)
+    tables.emit(found, json, lambda: tables.scores(found))
+
+
+@app.command()
+def compare(
+    a: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.")],
+    b: Annotated[Path, typer.Argument(metavar="RUN", help="Another run's folder.")],
+    seed: Seed = 0,
+    json: Json = False,
+) -> None:
+    """Compare two stored runs: the first minus the second."""
+    from mrsr_bench.benchmarks import tables
+    from mrsr_bench.benchmarks.comparison import compare_runs
+
+    found = compare_runs(a, b, seed=seed)
+    tables.emit(found, json, lambda: tables.comparison(found))
+
+
+@app.command()
+def doctor(json: Json = False) -> None:
+    """Say what is installed, found and missing."""
+    from mrsr_bench.benchmarks import tables
+    from mrsr_bench.benchmarks.doctor import examine
+
+    with tables.stdout_kept_clean():
+        found = examine()
+    tables.emit(found, json, lambda: tables.facts(found))
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command and exit: 0, 2 for what the user can put right, 1 for what we must, 130 when interrupted."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in words
+    words = [word for word in words if word != "--debug"]
+    try:
+        code: Any = app(args=words or ["--help"], prog_name="mrsr-bench", standalone_mode=False)
+    except Exception as error:
+        if debug:
+            raise
+        sys.exit(_explain(error))
+    except KeyboardInterrupt:
+        code = EXIT_INTERRUPTED
+    if code == EXIT_INTERRUPTED:
+        print(
+            "mrsr-bench: interrupted; what was finished is kept, and the same command goes on from there",
+            file=sys.stderr,
+        )
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _explain(error: Exception) -> int:
+    """Print one sentence for an error and return the exit code."""
+    if isinstance(error, UserError):
+        print(f"mrsr-bench: {error}", file=sys.stderr)
+        return EXIT_USER
+    if hasattr(error, "format_message"):
+        sentence = " ".join(error.format_message().split())
+        print(f"mrsr-bench: {sentence.rstrip('.')}; see mrsr-bench --help", file=sys.stderr)
+        return EXIT_USER
+    text = " ".join(str(error).split())
+    print(f"mrsr-bench: a fault of ours: {type(error).__name__}: {text}; --debug shows where", file=sys.stderr)
+    return EXIT_OURS
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,127 @@
+"""What may be said of n subjects, and that the intervals and tests are the textbook's."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from mrsr_bench.benchmarks.statistics import (
+    MIN_SUBJECTS,
+    bootstrap_interval,
+    bootstrap_means,
+    holm,
+    paired,
+    rank_biserial,
+    summarise,
+    wilcoxon,
+)
+
+
+def scores(n: int, seed: int = 3) -> dict[str, float]:
+    rng = np.random.default_rng(seed)
+    return {f"sub-{i:02d}": float(v) for i, v in enumerate(rng.normal(30, 2, n))}
+
+
+@pytest.mark.parametrize("n", [1, 2, 7])
+def test_below_eight_subjects_there_is_a_mean_but_no_interval_and_a_reason(n):
+    summary = summarise(scores(n))
+    assert summary["mean"] == pytest.approx(np.mean(list(scores(n).values())))
+    assert summary["ci95"] is None
+    assert summary["n"] == n
+    assert summary["reason"]
+
+
+def test_from_eight_subjects_on_there_is_an_interval_around_the_mean_and_no_reason():
+    summary = summarise(scores(MIN_SUBJECTS))
+    low, high = summary["ci95"]
+    assert low < summary["mean"] < high
+    assert "reason" not in summary
+
+
+def test_no_value_at_all_is_exactly_the_null_object():
+    assert summarise({"sub-01": None}, missing="no parameters") == {
+        "mean": None,
+        "ci95": None,
+        "n": 0,
+        "reason": "no parameters",
+    }
+
+
+def test_missing_and_infinite_values_are_null_and_named_and_never_enter_the_mean():
+    summary = summarise({"sub-01": 1.0, "sub-02": math.inf, "sub-03": None, "sub-04": 3.0})
+    assert summary["mean"] == 2.0
+    assert summary["n"] == 2
+    assert summary["per_subject"] == {"sub-01": 1.0, "sub-02": None, "sub-03": None, "sub-04": 3.0}
+    assert "sub-02" in summary["reason"]
+    assert "sub-03" in summary["reason"]
+    json.dumps(summary, allow_nan=False)
+
+
+def test_bootstrap_interval_agrees_with_scipy():
+    values = list(scores(30).values())
+    mine = bootstrap_interval(values, seed=0)
+    theirs = stats.bootstrap((values,), np.mean, n_resamples=10_000, method="percentile", rng=1).confidence_interval
+    spread = theirs.high - theirs.low
+    assert mine[0] == pytest.approx(theirs.low, abs=0.04 * spread)
+    assert mine[1] == pytest.approx(theirs.high, abs=0.04 * spread)
+
+
+def test_bootstrap_spread_is_the_standard_error_in_closed_form():
+    values = np.array(list(scores(40).values()))
+    means = bootstrap_means(values, seed=5)
+    assert means.std() == pytest.approx(values.std() / math.sqrt(len(values)), rel=0.03)
+    assert means.mean() == pytest.approx(values.mean(), abs=0.02 * values.std())
+
+
+def test_bootstrap_is_a_function_of_the_seed():
+    values = list(scores(9).values())
+    assert bootstrap_interval(values, seed=1) == bootstrap_interval(values, seed=1)
+    assert bootstrap_interval(values, seed=1) != bootstrap_interval(values, seed=2)
+
+
+def test_methods_are_resampled_with_the_same_subjects_so_differences_are_paired():
+    a, b = np.array(list(scores(9, 1).values())), np.array(list(scores(9, 2).values()))
+    np.testing.assert_allclose(bootstrap_means(a, 7) - bootstrap_means(b, 7), bootstrap_means(a - b, 7), atol=1e-12)
+
+
+def test_wilcoxon_by_hand():
+    # Eight differences, ranks 1..8; only the smallest is negative: W- = 1. Of 2^8 sign patterns, those with a sum of
+    # at most 1 are {} and {1}: p = 2 * 2 / 256.
+    assert wilcoxon([-0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8]) == pytest.approx(4 / 256)
+
+
+def test_wilcoxon_of_no_difference_is_one_and_zeros_are_dropped():
+    assert wilcoxon([0.0] * 9) == 1.0
+    assert wilcoxon([0.0, *(0.1 * i for i in range(1, 9))]) == pytest.approx(2 / 256)
+
+
+def test_rank_biserial_by_hand():
+    assert rank_biserial([-0.1, 0.2, 0.3, 0.4]) == pytest.approx((2 + 3 + 4 - 1) / 10)
+    assert rank_biserial([0.0, 0.0]) == 0.0
+
+
+def test_holm_by_hand():
+    # Sorted 0.01, 0.02, 0.03, 0.2 times 4, 3, 2, 1 is 0.04, 0.06, 0.06, 0.2, made to rise.
+    assert holm([0.03, 0.01, 0.2, 0.02]) == pytest.approx([0.06, 0.04, 0.2, 0.06])
+    assert holm([0.6, 0.9]) == [1.0, 1.0]
+    assert holm([]) == []
+
+
+def test_paired_comparison_uses_only_subjects_that_both_have():
+    a = {**scores(9), "sub-99": 50.0}
+    b = {s: v - 1.5 for s, v in scores(9).items()} | {"sub-98": 0.0}
+    result = paired(a, b)
+    assert result.n == 9
+    assert result.mean == pytest.approx(1.5)
+    assert result.ci95 == pytest.approx((1.5, 1.5))
+    assert result.p == pytest.approx(2 / 512)
+    assert result.effect == 1.0
+
+
+def test_paired_comparison_of_seven_subjects_gives_differences_but_no_test():
+    result = paired(scores(7), dict.fromkeys(scores(7), 30.0))
+    assert len(result.differences) == 7
+    assert (result.ci95, result.p, result.effect) == (None, None, None)
+    assert result.reason

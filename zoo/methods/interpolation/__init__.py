@@ -1,0 +1,1 @@
+"""The classical interpolations: the baselines that every table starts with."""

@@ -1,0 +1,1 @@
+"""mDCSRN and mDCSRN-GAN (Chen et al. 2020)."""

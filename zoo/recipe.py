@@ -1,0 +1,157 @@
+"""Recipe: how a method is trained, as data. One YAML per recipe; stages run one after the other.
+
+A stage is ``supervised`` (losses between SR and HR) or ``wgan_gp`` (a generator against a critic). Everything a
+training does follows from the recipe, the seed and the data; nothing is hidden in code.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from mrsr_bench import UserError
+
+Positive = Annotated[int, Field(gt=0)]
+Turn = Literal["d", "g"]
+
+
+class _Data(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Optimiser(_Data):
+    """Adam and its learning rate over a stage: constant, or warm-up and cosine down to ``final`` of ``lr``."""
+
+    lr: Annotated[float, Field(gt=0)]
+    betas: tuple[float, float] = (0.9, 0.999)
+    schedule: Literal["constant", "cosine"] = "constant"
+    warmup: Annotated[int, Field(ge=0)] = 0
+    final: Annotated[float, Field(ge=0, le=1)] = 0.01
+    clip: float | None = None
+
+    def lr_at(self, step: int, steps: int) -> float:
+        """The learning rate of update ``step`` (from 0) of ``steps``."""
+        import math
+
+        if step < self.warmup:
+            return self.lr * (step + 1) / self.warmup
+        if self.schedule == "constant":
+            return self.lr
+        share = (step - self.warmup) / max(1, steps - self.warmup)
+        return self.lr * (self.final + (1 - self.final) * 0.5 * (1 + math.cos(math.pi * min(1.0, share))))
+
+
+class Game(_Data):
+    """Who moves when: the critic alone for ``warmup`` steps, then ``d_per_g`` critic steps per generator step,
+    and ``extra_d`` more critic steps after every ``extra_every`` generator steps."""
+
+    warmup: Annotated[int, Field(ge=0)] = 10_000
+    d_per_g: Positive = 5
+    extra_every: Positive = 500
+    extra_d: Annotated[int, Field(ge=0)] = 200
+
+    def turn(self, step: int) -> Turn:
+        """Whose step this is (from 0)."""
+        if step < self.warmup:
+            return "d"
+        place = (step - self.warmup) % (self.extra_every * (self.d_per_g + 1) + self.extra_d)
+        if place >= self.extra_every * (self.d_per_g + 1):
+            return "d"
+        return "g" if place % (self.d_per_g + 1) == self.d_per_g else "d"
+
+    def steps_for(self, generator_steps: int) -> int:
+        """Steps of both players until the generator has moved ``generator_steps`` times."""
+        if generator_steps == 0:
+            return 0
+        rounds = (generator_steps - 1) // self.extra_every
+        return self.warmup + generator_steps * (self.d_per_g + 1) + rounds * self.extra_d
+
+    def generator_steps_in(self, steps: int) -> int:
+        """How often the generator has moved in the first ``steps`` steps."""
+        if steps <= self.warmup:
+            return 0
+        cycle = self.extra_every * (self.d_per_g + 1) + self.extra_d
+        whole, rest = divmod(steps - self.warmup, cycle)
+        return whole * self.extra_every + min(rest // (self.d_per_g + 1), self.extra_every)
+
+
+class Stage(_Data):
+    """One stage of a training. ``steps`` counts generator updates."""
+
+    name: str
+    kind: Literal["supervised", "wgan_gp"]
+    steps: Positive
+    batch: Positive = 6
+    patch: tuple[Positive, Positive, Positive] = (40, 40, 40)
+    losses: dict[Literal["l1", "mse", "adversarial"], float] = {"l1": 1.0}
+    generator: Optimiser
+    discriminator: Optimiser | None = None
+    discriminator_width: Positive = 64
+    gradient_penalty: float = 10.0
+    game: Game | None = None
+    ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    precision: Literal["float32", "bf16"] = "float32"
+    validate_every: Positive = 1000
+    select: Literal["val_psnr", "em_distance", "last"] = "val_psnr"
+
+    def model_post_init(self, _context: Any) -> None:
+        """A critic needs its optimiser and its game."""
+        if self.kind == "wgan_gp" and (self.discriminator is None or self.game is None):
+            raise ValueError("a wgan_gp stage needs discriminator and game")
+
+    def total_steps(self) -> int:
+        """Updates of all players."""
+        return self.steps if self.game is None else self.game.steps_for(self.steps)
+
+
+class Recipe(_Data):
+    """``regrid`` makes the network's input, ``network`` overrides constructor arguments, ``deviations`` go on the card."""
+
+    name: str
+    summary: str
+    regrid: Literal["nearest", "linear", "cubic", "lanczos", "zero_fill"]
+    network: dict[str, Any] = {}
+    augment: tuple[Literal["flip", "swap", "scale"], ...] = ()
+    validation_patches: Positive = 16
+    stages: tuple[Stage, ...]
+    deviations: tuple[str, ...] = ()
+
+    def scaled(self, steps: int | None) -> Recipe:
+        """The same recipe with the last stage cut or stretched to ``steps`` generator updates."""
+        if steps is None:
+            return self
+        last = self.stages[-1].model_copy(update={"steps": steps})
+        return self.model_copy(update={"stages": (*self.stages[:-1], last)})
+
+
+def parse_recipe(content: object, source: str) -> Recipe:
+    """A `Recipe` from parsed YAML.
+
+    Raises:
+        UserError: it has unknown, missing or impossible entries; the first is named.
+    """
+    try:
+        return Recipe.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the file"
+        raise UserError(f"{source}: {where}: {first['msg']}; correct the recipe") from error
+
+
+def load_recipe(path: Path) -> Recipe:
+    """Read a recipe.
+
+    Raises:
+        UserError: the file is missing, no YAML, or no recipe.
+    """
+    import yaml
+
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path.name}: is not a YAML file; a recipe is one") from error
+    return parse_recipe(content, path.name)

@@ -1,0 +1,438 @@
+"""Training: stages of a recipe, one after the other, resumable at any moment.
+
+Every update is a function of (seed, step): patches, penalties, learning rates. A checkpoint (written to a temporary folder,
+then renamed) holds weights, optimisers and counters, so a killed and resumed training ends with the same bits as one that
+was left alone, on the same machine type and thread count. accelerate carries devices, mixed precision and DDP.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mrsr_bench import UserError
+from mrsr_bench.benchmarks.protocol import sha256_of
+from mrsr_bench.zoo.discriminators import Discriminator3D, gradient_penalty
+from mrsr_bench.zoo.patches import PatchSampler, Prepared, fixed_patches
+from mrsr_bench.zoo.recipe import Recipe, Stage
+
+KEPT_CHECKPOINTS = 2
+VALIDATION_SIZE = 40
+VALIDATION_MARGIN = 4
+State = dict[str, Any]
+
+
+class TrainingDiverged(UserError):
+    """The loss became NaN or infinite; the last good checkpoint is kept."""
+
+
+@dataclass
+class Progress:
+    """Where a training stands; saved with every checkpoint."""
+
+    stage: int = 0
+    step: int = 0
+    generator_steps: int = 0
+    seconds: float = 0.0
+    best: dict[str, float] = field(default_factory=dict)
+    best_step: dict[str, int] = field(default_factory=dict)
+    log_bytes: int = 0
+
+
+def masked_psnr(sr: Tensor, hr: Tensor, peak: float) -> float:
+    """PSNR in dB of the inner part of a patch, ``peak`` being the range."""
+    m = VALIDATION_MARGIN
+    inner = (..., slice(m, -m), slice(m, -m), slice(m, -m))
+    error = (sr[inner].double() - hr[inner].double()).pow(2).mean().item()
+    return 10 * math.log10(peak * peak / max(error, 1e-20))
+
+
+class Trainer:
+    """Trains ``network`` by ``recipe`` in ``folder``; `run` returns when every stage is done.
+
+    ``identity`` is what must not change between a checkpoint and its resumption (recipe, data, seed, protocol).
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        recipe: Recipe,
+        train: Sequence[Prepared],
+        val: Sequence[Prepared],
+        folder: Path,
+        *,
+        identity: State,
+        seed: int = 0,
+        device: str = "cpu",
+        checkpoint_seconds: float = 120.0,
+        initial: State | None = None,
+    ) -> None:
+        from accelerate import Accelerator
+        from accelerate.utils import set_seed
+
+        self.recipe, self.train, self.seed, self.folder = recipe, train, seed, folder
+        self.identity = sha256_of(identity)
+        self.checkpoint_seconds = checkpoint_seconds
+        self.progress = Progress()
+        self.accelerator = Accelerator(cpu=device == "cpu")
+        set_seed(seed)
+        self.device = self.accelerator.device
+        self.network = network
+        if initial is not None:
+            network.load_state_dict(initial)
+        self.layout = torch.channels_last_3d if next(network.parameters()).dim() == 5 else torch.contiguous_format
+        self.val = [
+            (lr.to(self.device), hr.to(self.device), peak)
+            for lr, hr, peak in fixed_patches(val, recipe.validation_patches, VALIDATION_SIZE, seed)
+        ]
+        self.average: State | None = None
+        self._tensorboard: Any = None
+
+    # -- one stage ---------------------------------------------------------------------------------------------
+
+    def run(self, *, fresh: bool = False) -> Path:
+        """Train to the end, resuming from the last checkpoint unless ``fresh``.
+
+        Returns:
+            The folder with ``best.pt`` of every stage, ``log.jsonl`` and ``loss.png``.
+
+        Raises:
+            TrainingDiverged: the loss became NaN or infinite.
+            UserError: the folder holds the checkpoints of another training.
+        """
+        if fresh:
+            shutil.rmtree(self.folder, ignore_errors=True)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        saved = self._newest()
+        if saved is not None and saved["identity"] != self.identity:
+            raise UserError(
+                f"{self.folder} holds a training of another recipe, data set or seed; pass --fresh to start anew, or another --out"
+            )
+        if saved is not None:
+            self.progress = Progress(**saved["progress"])
+            self._say(f"resuming at stage {self.progress.stage + 1}, step {self.progress.step}")
+        self._open_log()
+        try:
+            while self.progress.stage < len(self.recipe.stages):
+                self._run_stage(self.recipe.stages[self.progress.stage], saved)
+                saved = None
+                self.progress.stage += 1
+                self.progress.step = self.progress.generator_steps = 0
+                self._save_checkpoint(None)
+        finally:
+            self._close_log()
+        return self.folder
+
+    def _run_stage(self, stage: Stage, saved: State | None) -> None:
+        accelerator = self.accelerator
+        if saved is None or saved["stage_state"] is None:
+            self._start_from_best_of_previous()
+        network = self.network.to(self.device, memory_format=self.layout)
+        network.train()
+        g_optimiser = torch.optim.Adam(network.parameters(), lr=stage.generator.lr, betas=stage.generator.betas)
+        critic: nn.Module | None = None
+        d_optimiser: torch.optim.Optimizer | None = None
+        if stage.kind == "wgan_gp":
+            assert stage.discriminator is not None
+            torch.manual_seed(self.seed)
+            critic = Discriminator3D(stage.patch, stage.discriminator_width).to(self.device, memory_format=self.layout)
+            d_optimiser = torch.optim.Adam(
+                critic.parameters(), lr=stage.discriminator.lr, betas=stage.discriminator.betas
+            )
+        self.average = None
+        if stage.ema:
+            self.average = {k: v.detach().clone() for k, v in network.state_dict().items()}
+        if saved is not None and saved["stage_state"] is not None:
+            self._restore(saved["stage_state"], network, g_optimiser, critic, d_optimiser)
+        parts = (network, g_optimiser, critic, d_optimiser)
+        model = accelerator.prepare_model(network) if stage.kind == "supervised" else network
+        sampler = PatchSampler(self.train, stage.patch, stage.batch, self.seed + self.progress.stage, self.recipe.augment)
+        total, started, last_saved, last_said = stage.total_steps(), time.monotonic(), time.monotonic(), 0.0
+        first, before = self.progress.step, self.progress.seconds
+        baseline = self._validation_baseline()
+        try:
+            while self.progress.step < total:
+                step = self.progress.step
+                lr, hr = sampler.get(step, accelerator.process_index, accelerator.num_processes)
+                lr, hr = lr.to(self.device), hr.to(self.device)
+                turn = "g" if stage.game is None else stage.game.turn(step)
+                if turn == "g":
+                    record = self._generator_step(stage, model, critic, g_optimiser, lr, hr)
+                else:
+                    record = self._critic_step(stage, model, critic, d_optimiser, lr, hr, step, total)
+                if not all(math.isfinite(v) for v in record.values()):
+                    raise TrainingDiverged(
+                        f"the loss became NaN or infinite in stage {stage.name} at step {step}; the last good checkpoint is kept "
+                        f"in {self.folder}, lower the learning rate in the recipe and start with --fresh"
+                    )
+                self.progress.step += 1
+                self.progress.generator_steps += turn == "g"
+                self.progress.seconds = before + time.monotonic() - started
+                self._log({"stage": stage.name, "step": step, "turn": turn, "lr": _lr(g_optimiser), **record})
+                if turn == "g" and (
+                    self.progress.generator_steps % stage.validate_every == 0
+                    or self.progress.generator_steps == stage.steps
+                ):
+                    self._validate(stage, network, critic, baseline)
+                now = time.monotonic()
+                if now - last_saved > self.checkpoint_seconds:
+                    self._save_checkpoint(parts)
+                    last_saved = now
+                if now - last_said > 5 or self.progress.step == total:
+                    last_said = now
+                    rate = (self.progress.step - first) / max(now - started, 1e-9)
+                    left = (total - self.progress.step) / max(rate, 1e-9)
+                    self._say(
+                        f"{stage.name} {self.progress.step}/{total}  loss {next(iter(record.values())):.5f}  "
+                        f"val {self.progress.best.get(stage.name, float('nan')):.3f}  {rate:.2f} it/s  ETA {left / 60:.1f} min",
+                    )
+        finally:
+            sampler.close()
+
+    def _autocast(self, stage: Stage) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=stage.precision == "bf16")
+
+    def _generator_step(
+        self,
+        stage: Stage,
+        model: nn.Module,
+        critic: nn.Module | None,
+        optimiser: torch.optim.Optimizer,
+        lr: Tensor,
+        hr: Tensor,
+    ) -> dict[str, float]:
+        _set_lr(optimiser, stage.generator.lr_at(self.progress.generator_steps, stage.steps))
+        record: dict[str, float] = {}
+        with self._autocast(stage):
+            sr = model(lr)
+        loss = torch.zeros((), device=self.device)
+        for name, weight in stage.losses.items():
+            if name == "l1":
+                value = (sr.float() - hr).abs().mean()
+            elif name == "mse":
+                value = (sr.float() - hr).pow(2).mean()
+            else:
+                assert critic is not None
+                critic.requires_grad_(False)
+                with self._autocast(stage):
+                    value = -critic(sr).float().mean()
+                critic.requires_grad_(True)
+            loss = loss + weight * value
+            record[name] = float(value.detach())
+        optimiser.zero_grad(set_to_none=True)
+        self.accelerator.backward(loss)
+        if stage.generator.clip is not None:
+            nn.utils.clip_grad_norm_(model.parameters(), stage.generator.clip)
+        optimiser.step()
+        if self.average is not None:
+            _blend(self.average, self.network.state_dict(), stage.ema, self.progress.generator_steps)
+        return {"loss": float(loss.detach()), **record}
+
+    def _critic_step(
+        self,
+        stage: Stage,
+        model: nn.Module,
+        critic: nn.Module | None,
+        optimiser: torch.optim.Optimizer | None,
+        lr: Tensor,
+        hr: Tensor,
+        step: int,
+        total: int,
+    ) -> dict[str, float]:
+        assert critic is not None
+        assert optimiser is not None
+        assert stage.discriminator is not None
+        _set_lr(optimiser, stage.discriminator.lr_at(step, total))
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
+        mix = torch.rand(lr.shape[0], 1, 1, 1, 1, generator=generator).to(self.device)
+        with torch.no_grad(), self._autocast(stage):
+            sr = model(lr).float()
+        with self._autocast(stage):
+            distance = critic(hr).float().mean() - critic(sr).float().mean()
+        penalty = gradient_penalty(critic, hr, sr, mix)
+        loss = -distance + stage.gradient_penalty * penalty
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        optimiser.step()
+        return {
+            "d_loss": float(loss.detach()),
+            "em_distance": float(distance.detach()),
+            "penalty": float(penalty.detach()),
+        }
+
+    # -- validation --------------------------------------------------------------------------------------------
+
+    def _validation_baseline(self) -> float:
+        return sum(masked_psnr(lr, hr, peak) for lr, hr, peak in self.val) / len(self.val)
+
+    @torch.no_grad()
+    def _validate(self, stage: Stage, network: nn.Module, critic: nn.Module | None, baseline: float) -> None:
+        kept = {k: v.detach().clone() for k, v in network.state_dict().items()}
+        if self.average is not None:
+            network.load_state_dict(self.average)
+        network.eval()
+        psnr, distance = 0.0, 0.0
+        for lr, hr, peak in self.val:
+            with self._autocast(stage):
+                sr = network(lr).float()
+            psnr += masked_psnr(sr, hr, peak) / len(self.val)
+            if critic is not None:
+                box = (..., *(slice(0, p) for p in stage.patch))
+                with self._autocast(stage):
+                    distance += float((critic(hr[box]) - critic(sr[box])).float().mean()) / len(self.val)
+        record = {"val_psnr": psnr, "val_baseline_psnr": baseline}
+        if critic is not None:
+            record["val_em_distance"] = distance
+        score = {"val_psnr": psnr, "em_distance": -abs(distance), "last": float(self.progress.generator_steps)}[stage.select]
+        if score > self.progress.best.get(stage.name, -math.inf):
+            self.progress.best[stage.name] = score
+            self.progress.best_step[stage.name] = self.progress.generator_steps
+            best = {k: v.detach().cpu().contiguous() for k, v in network.state_dict().items()}
+            self._write(self.folder / f"best-{stage.name}.pt", {"network": best, **record, "step": self.progress.step})
+        network.load_state_dict(kept)
+        network.train()
+        self._log({"stage": stage.name, "step": self.progress.step - 1, "val_baseline": self.recipe.regrid, **record})
+
+    def _start_from_best_of_previous(self) -> None:
+        if self.progress.stage == 0:
+            return
+        previous = self.recipe.stages[self.progress.stage - 1].name
+        best = torch.load(self.folder / f"best-{previous}.pt", weights_only=True, map_location="cpu")
+        self.network.load_state_dict(best["network"])
+
+    # -- state on disk -----------------------------------------------------------------------------------------
+
+    def _write(self, path: Path, state: State) -> None:
+        if self.accelerator.is_main_process:
+            partial = path.with_name(path.name + ".partial")
+            torch.save(state, partial)
+            partial.replace(path)
+
+    def _save_checkpoint(self, parts: tuple[Any, ...] | None) -> None:
+        if not self.accelerator.is_main_process:
+            return
+        state: State | None = None
+        if parts is not None:
+            network, g_optimiser, critic, d_optimiser = parts
+            state = {
+                "network": network.state_dict(),
+                "g_optimiser": g_optimiser.state_dict(),
+                "critic": None if critic is None else critic.state_dict(),
+                "d_optimiser": None if d_optimiser is None else d_optimiser.state_dict(),
+                "average": self.average,
+            }
+        self._flush_log()
+        name = f"checkpoint-{self.progress.stage:02d}-{self.progress.step:09d}"
+        partial = self.folder / f"{name}.partial"
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir()
+        torch.save(
+            {"identity": self.identity, "progress": vars(self.progress), "stage_state": state}, partial / "state.pt"
+        )
+        for best in self.folder.glob("best-*.pt"):
+            shutil.copyfile(best, partial / best.name)
+        final = self.folder / name
+        shutil.rmtree(final, ignore_errors=True)
+        partial.rename(final)
+        for old in self._checkpoints()[:-KEPT_CHECKPOINTS]:
+            shutil.rmtree(old)
+
+    def _checkpoints(self) -> list[Path]:
+        return sorted(p for p in self.folder.glob("checkpoint-*") if not p.name.endswith(".partial"))
+
+    def _newest(self) -> State | None:
+        checkpoints = self._checkpoints()
+        if not checkpoints:
+            return None
+        newest = checkpoints[-1]
+        state: State = torch.load(newest / "state.pt", weights_only=True, map_location="cpu")
+        for best in self.folder.glob("best-*.pt"):
+            best.unlink()
+        for best in newest.glob("best-*.pt"):
+            shutil.copyfile(best, self.folder / best.name)
+        return state
+
+    def _restore(
+        self,
+        state: State,
+        network: nn.Module,
+        g_optimiser: torch.optim.Optimizer,
+        critic: nn.Module | None,
+        d_optimiser: torch.optim.Optimizer | None,
+    ) -> None:
+        network.load_state_dict(state["network"])
+        g_optimiser.load_state_dict(state["g_optimiser"])
+        if critic is not None and d_optimiser is not None:
+            critic.load_state_dict(state["critic"])
+            d_optimiser.load_state_dict(state["d_optimiser"])
+        if state["average"] is not None:
+            self.average = {k: v.to(self.device) for k, v in state["average"].items()}
+
+    # -- what is told ------------------------------------------------------------------------------------------
+
+    def _say(self, text: str) -> None:
+        if self.accelerator.is_main_process:
+            print(text, file=sys.stderr, flush=True)
+
+    def _open_log(self) -> None:
+        path = self.folder / "log.jsonl"
+        if path.exists():
+            with path.open("r+b") as stream:
+                stream.truncate(self.progress.log_bytes)
+        self._stream = path.open("a", encoding="utf-8")
+        if self.accelerator.is_main_process:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._tensorboard = SummaryWriter(str(self.folder / "tensorboard"), purge_step=self._global_step())
+
+    def _global_step(self) -> int:
+        return sum(s.total_steps() for s in self.recipe.stages[: self.progress.stage]) + self.progress.step
+
+    def _flush_log(self) -> None:
+        self._stream.flush()
+        self.progress.log_bytes = (self.folder / "log.jsonl").stat().st_size
+
+    def _close_log(self) -> None:
+        self._stream.close()
+        if self._tensorboard is not None:
+            self._tensorboard.close()
+
+    def _log(self, record: dict[str, Any]) -> None:
+        if not self.accelerator.is_main_process:
+            return
+        rounded = {k: float(f"{v:.6g}") if isinstance(v, float) else v for k, v in record.items()}
+        rounded["seconds"] = round(self.progress.seconds, 2)
+        self._stream.write(json.dumps(rounded) + "\n")
+        for key, value in record.items():
+            if isinstance(value, float):
+                self._tensorboard.add_scalar(f"{record['stage']}/{key}", value, self._global_step())
+
+
+def _lr(optimiser: torch.optim.Optimizer) -> float:
+    return float(optimiser.param_groups[0]["lr"])
+
+
+def _set_lr(optimiser: torch.optim.Optimizer, lr: float) -> None:
+    for group in optimiser.param_groups:
+        group["lr"] = lr
+
+
+@torch.no_grad()
+def _blend(average: State, current: State, decay: float, step: int) -> None:
+    """Exponential moving average of weights and running statistics, its memory growing from the start."""
+    share = min(decay, (1 + step) / (10 + step))
+    for key, value in current.items():
+        if value.is_floating_point():
+            average[key].lerp_(value, 1 - share)
+        else:
+            average[key].copy_(value)
