@@ -85,8 +85,9 @@ def run(
 def train(
     model: Annotated[str, typer.Option(help="A network's name.")],
     dataset: Annotated[str, typer.Option(help="A dataset's name, or a file, folder or BIDS tree.")],
-    recipe: Annotated[str, typer.Option(help="paper, quick or a YAML file.")] = "paper",
+    recipe: Annotated[str, typer.Option(help="paper, quick or a YAML file.")] = "quick",
     protocol: Annotated[str | None, typer.Option(help="The task to train for.")] = None,
+    suffix: Suffix = None,
     steps: Annotated[int | None, typer.Option(help="Fewer or more steps than the recipe's.")] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Start again instead of resuming.")] = False,
     device: Device = "auto",
@@ -94,19 +95,19 @@ def train(
     seed: Seed = 0,
 ) -> None:
     """Train a network; a training that was stopped is resumed."""
-    from mrsr_bench.benchmarks.provenance import choose_device
-    from mrsr_bench.zoo.trainer import train as start
+    from mrsr_bench.benchmarks.datasets import open_dataset
+    from mrsr_bench.zoo.training import train_method
 
-    start(
-        model=model,
-        dataset=dataset,
+    train_method(
+        model,
+        open_dataset(dataset, suffix=suffix),
         recipe=recipe,
+        task=protocol,
         steps=steps,
         fresh=fresh,
-        device=choose_device(device),
+        device=device,
         out=out,
         seed=seed,
-        task=protocol,
     )
 
 
@@ -126,7 +127,6 @@ def upscale(
 ) -> None:
     """Super-resolve an image of your own."""
     from mrsr_bench.benchmarks import tables
-    from mrsr_bench.benchmarks.provenance import choose_device
     from mrsr_bench.zoo.upscale import upscale_file
 
     with tables.stdout_kept_clean():
@@ -139,7 +139,7 @@ def upscale(
             slice_thickness=slice_thickness,
             profile=profile,
             weights=weights,
-            device=choose_device(device),
+            device=device,
             autocast=autocast,
         )
     tables.emit(facts, json, lambda: tables.facts(facts))

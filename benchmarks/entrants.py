@@ -12,7 +12,7 @@ from mrsr_bench.benchmarks.protocol import Protocol, get_protocol, protocol_name
 from mrsr_bench.benchmarks.results import ingredients
 
 if TYPE_CHECKING:
-    from mrsr_bench.benchmarks.dataset import Pair
+    from mrsr_bench.benchmarks.dataset import Dataset, Pair
     from mrsr_bench.benchmarks.degradation import Degradation
     from mrsr_bench.volume import FloatArray, Volume
     from mrsr_bench.zoo.inference import LoadedMethod
@@ -65,7 +65,7 @@ class Admission:
     protocol: Protocol
     degradation: Degradation
     metrics: Mapping[str, Any]
-    dataset: str
+    dataset: Dataset
     seed: int
     device: str
     weights: Path | None = None
@@ -108,7 +108,8 @@ class Admission:
         except UserError:
             if not self.train or self.weights is not None or not self._weights_missing(spec):
                 raise
-        return load_method(name, task=task, weights=self._train(name), device=device, tiling=tiling)
+        self._train(name)
+        return load_method(name, task=task, device=device, tiling=tiling)
 
     def _weights_missing(self, spec: MethodSpec) -> bool:
         """Whether no weights exist for the task (which several protocols may share)."""
@@ -118,21 +119,10 @@ class Admission:
         trained = [get_protocol(name) for name in protocol_names() if isinstance(state, list) and name in state]
         return all(protocol.content["task"] != self.protocol.content["task"] for protocol in trained)
 
-    def _train(self, name: str) -> Path | None:
-        from mrsr_bench.zoo.trainer import train
+    def _train(self, name: str) -> None:
+        from mrsr_bench.zoo.training import train_method
 
-        trained = train(
-            model=name,
-            dataset=self.dataset,
-            recipe="quick",
-            steps=None,
-            fresh=False,
-            device=self.device,
-            out=None,
-            seed=self.seed,
-            task=self.protocol.name,
-        )
-        return Path(trained) if isinstance(trained, (str, Path)) else None
+        train_method(name, self.dataset, task=self.protocol.name, device=self.device, seed=self.seed)
 
 
 def protocol_tiling(protocol: Protocol) -> Tiling | None:

@@ -120,7 +120,7 @@ def evaluate(request: Request, notify: Notify | None = None) -> Report:
         protocol,
         degradation,
         metric_ingredients(list(specs_of_metrics.values())),
-        request.dataset,
+        dataset,
         request.seed,
         choose_device(request.device) if with_torch else "cpu",
         request.weights,

@@ -139,8 +139,8 @@ class Bench:
     def home(self):
         return Path(os.environ["MRSR_BENCH_HOME"])
 
-    def train(self, *, model, dataset, recipe, task, **_):
-        self.trained.append((model, recipe, task))
+    def train_method(self, model, dataset, *, task, device, seed):
+        self.trained.append((model, dataset.name, task))
         self.weights[model] = "fresh"
 
     def draw_subject(self, path, *, title, reference, lr, srs, scores):
@@ -194,7 +194,7 @@ def bench(tmp_path, monkeypatch) -> Bench:
         ("zoo.inference", "load_method"),
         ("zoo.weights", "describe"),
         ("zoo.weights", "home"),
-        ("zoo.trainer", "train"),
+        ("zoo.training", "train_method"),
         ("benchmarks.figures", "draw_subject"),
     ):
         name = f"mrsr_bench.{module}"

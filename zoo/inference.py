@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from mrsr_bench import UserError
+from mrsr_bench.benchmarks.provenance import choose_device
 from mrsr_bench.volume import FloatArray, Grid, Volume
 from mrsr_bench.zoo.method import BatchNormMode, MethodSpec, Tiling, Upscaler
 from mrsr_bench.zoo.methods import methods
@@ -30,21 +31,6 @@ if TYPE_CHECKING:
 
 CONSTANT_TILE = 1e-6
 """A tile whose values span less than this (in units of the scaled input) is returned as it is in ``tile`` mode."""
-
-
-def choose_device(device: str) -> str:
-    """``auto``, ``cpu`` or ``cuda`` to a torch device.
-
-    Raises:
-        UserError: CUDA was asked for and is not there, or the name is another one.
-    """
-    if device not in ("auto", "cpu", "cuda"):
-        raise UserError(f"the device is auto, cpu or cuda; got {device!r}")
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if device == "cuda" and not torch.cuda.is_available():
-        raise UserError("no CUDA device is available; use --device cpu")
-    return device
 
 
 def _imported(build: str) -> Any:
@@ -62,7 +48,9 @@ def build_network(spec: MethodSpec, overrides: Mapping[str, Any] | None = None, 
     try:
         return cast(nn.Module, _imported(spec.build)(**{**spec.arguments, **(overrides or {})}))
     except TypeError as error:
-        raise UserError(f"{spec.name}: the network does not take these arguments ({error}); correct the recipe") from error
+        raise UserError(
+            f"{spec.name}: the network does not take these arguments ({error}); correct the recipe"
+        ) from error
 
 
 def set_batch_norm(network: nn.Module, mode: BatchNormMode) -> None:
@@ -113,7 +101,13 @@ def tiles(shape: Sequence[int], tiling: Tiling) -> list[Tile]:
 
 @torch.inference_mode()
 def run_tiled(
-    network: nn.Module, image: FloatArray, tiling: Tiling, *, device: str = "cpu", batch: int = 1, autocast: bool = False
+    network: nn.Module,
+    image: FloatArray,
+    tiling: Tiling,
+    *,
+    device: str = "cpu",
+    batch: int = 1,
+    autocast: bool = False,
 ) -> FloatArray:
     """``network`` over ``image`` (x, y, z, float32) in tiles; the output has its shape.
 
@@ -125,9 +119,7 @@ def run_tiled(
         reads = torch.stack([whole[tile.read] for tile in group])[:, None]
         done = _forward(network, reads, tiling.batch_norm, device, autocast)
         for tile, result in zip(group, done, strict=True):
-            inner = tuple(
-                slice(k.start - r.start, k.stop - r.start) for k, r in zip(tile.keep, tile.read, strict=True)
-            )
+            inner = tuple(slice(k.start - r.start, k.stop - r.start) for k, r in zip(tile.keep, tile.read, strict=True))
             out[tile.keep] = result[0][inner].numpy()
     return out
 
@@ -240,9 +232,7 @@ def load_method(
     return LoadedMethod(resolved, resolved.name, found, used, upscaler)
 
 
-def _resolve(
-    spec: MethodSpec, task: Mapping[str, Any] | None, path: Path | None
-) -> tuple[MethodSpec, Weights | None]:
+def _resolve(spec: MethodSpec, task: Mapping[str, Any] | None, path: Path | None) -> tuple[MethodSpec, Weights | None]:
     """An alias is the largest of its members that has weights; any other name is itself, with no fallback."""
     for name in spec.alias_for or (spec.name,):
         member = methods.get(name)
@@ -258,9 +248,7 @@ def _resolve(
 
 
 @torch.no_grad()
-def preferred_mode(
-    network: nn.Module, val: Sequence[Prepared], count: int
-) -> tuple[BatchNormMode, dict[str, float]]:
+def preferred_mode(network: nn.Module, val: Sequence[Prepared], count: int) -> tuple[BatchNormMode, dict[str, float]]:
     """Which batch-norm mode validates better, and the PSNR (dB) of both; ``eval`` where there is no difference."""
     from mrsr_bench.zoo.patches import fixed_patches
     from mrsr_bench.zoo.trainer import VALIDATION_SIZE, masked_psnr

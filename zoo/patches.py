@@ -45,7 +45,9 @@ class Prepared:
     range: float
 
 
-def prepare(cases: Sequence[Case], protocol: Protocol, interpolation: Interpolation, seed: int, store: Path) -> list[Prepared]:
+def prepare(
+    cases: Sequence[Case], protocol: Protocol, interpolation: Interpolation, seed: int, store: Path
+) -> list[Prepared]:
     """Degrade and regrid every case once; what lies in ``store`` already is used again.
 
     Raises:
@@ -100,7 +102,12 @@ class PatchSampler:
     """Batches of patches from prepared volumes; batch ``step`` depends on (seed, step) and nothing else."""
 
     def __init__(
-        self, volumes: Sequence[Prepared], patch: tuple[int, int, int], batch: int, seed: int, augment: Sequence[str] = ()
+        self,
+        volumes: Sequence[Prepared],
+        patch: tuple[int, int, int],
+        batch: int,
+        seed: int,
+        augment: Sequence[str] = (),
     ) -> None:
         for volume in volumes:
             if any(n < p for n, p in zip(volume.lr.shape, patch, strict=True)):
@@ -156,7 +163,9 @@ class PatchSampler:
         self._pool.shutdown(wait=True, cancel_futures=True)
 
 
-def fixed_patches(volumes: Sequence[Prepared], count: int, size: int, seed: int) -> list[tuple[torch.Tensor, torch.Tensor, float]]:
+def fixed_patches(
+    volumes: Sequence[Prepared], count: int, size: int, seed: int
+) -> list[tuple[torch.Tensor, torch.Tensor, float]]:
     """``count`` validation patches spread evenly over the volumes: (LR, HR, range), each (1, 1, size, size, size)."""
     found = []
     for index in range(count):

@@ -156,7 +156,9 @@ class Trainer:
             self._restore(saved["stage_state"], network, g_optimiser, critic, d_optimiser)
         parts = (network, g_optimiser, critic, d_optimiser)
         model = accelerator.prepare_model(network) if stage.kind == "supervised" else network
-        sampler = PatchSampler(self.train, stage.patch, stage.batch, self.seed + self.progress.stage, self.recipe.augment)
+        sampler = PatchSampler(
+            self.train, stage.patch, stage.batch, self.seed + self.progress.stage, self.recipe.augment
+        )
         total, started, last_saved, last_said = stage.total_steps(), time.monotonic(), time.monotonic(), 0.0
         first, before = self.progress.step, self.progress.seconds
         baseline = self._validation_baseline()
@@ -293,7 +295,9 @@ class Trainer:
         record = {"val_psnr": psnr, "val_baseline_psnr": baseline}
         if critic is not None:
             record["val_em_distance"] = distance
-        score = {"val_psnr": psnr, "em_distance": -abs(distance), "last": float(self.progress.generator_steps)}[stage.select]
+        score = {"val_psnr": psnr, "em_distance": -abs(distance), "last": float(self.progress.generator_steps)}[
+            stage.select
+        ]
         if score > self.progress.best.get(stage.name, -math.inf):
             self.progress.best[stage.name] = score
             self.progress.best_step[stage.name] = self.progress.generator_steps

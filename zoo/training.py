@@ -31,7 +31,9 @@ def resolve_recipe(spec: MethodSpec, recipe: str) -> Recipe:
         return load_recipe(Path(str(files(f"mrsr_bench.zoo.methods.{spec.folder}") / spec.recipes[recipe])))
     if recipe.endswith((".yaml", ".yml")):
         return load_recipe(Path(recipe))
-    raise UserError(f"{spec.name} has no recipe called {recipe!r}; it has {', '.join(spec.recipes)}, or name a YAML file")
+    raise UserError(
+        f"{spec.name} has no recipe called {recipe!r}; it has {', '.join(spec.recipes)}, or name a YAML file"
+    )
 
 
 def trainable(name: str) -> MethodSpec:
@@ -57,7 +59,9 @@ def training_cases(dataset: Dataset, seed: int) -> tuple[Sequence[Case], Sequenc
     train, val = dataset.cases("train", seed=seed), dataset.cases("val", seed=seed)
     for split, cases in (("train", train), ("val", val)):
         if not cases:
-            raise UserError(f"the dataset {dataset.name} has no subject in its {split} split; training needs train and val")
+            raise UserError(
+                f"the dataset {dataset.name} has no subject in its {split} split; training needs train and val"
+            )
     both = {c.subject for c in train} & {c.subject for c in val}
     if both:
         raise UserError(f"the subjects {', '.join(sorted(both))} are in train and in val; a subject stays on one side")
@@ -84,7 +88,8 @@ def train_method(
     Raises:
         UserError: unknown names, unusable data or recipe, or a training that diverged.
     """
-    from mrsr_bench.zoo.inference import build_network, choose_device
+    from mrsr_bench.benchmarks.provenance import choose_device
+    from mrsr_bench.zoo.inference import build_network
     from mrsr_bench.zoo.patches import prepare
     from mrsr_bench.zoo.trainer import Trainer
     from mrsr_bench.zoo.weights import export_weights
@@ -129,10 +134,21 @@ def train_method(
         "val_subjects": sorted({c.subject for c in val}),
         "seed": seed,
         "parent_sha256": parent,
+        "hardware": _hardware(str(trainer.device)),
     }
     weights = export_weights(spec, protocol, chosen, folder, prepared[1], facts)
     print(f"weights: {weights}", file=sys.stderr)
     return weights
+
+
+def _hardware(device: str) -> str:
+    import torch
+
+    from mrsr_bench.benchmarks.provenance import cpu_model
+
+    if device.startswith("cuda"):
+        return torch.cuda.get_device_name(device)
+    return f"{cpu_model()}, {torch.get_num_threads()} threads"
 
 
 def _start_from_twin(

@@ -107,7 +107,7 @@ def find_weights(spec: MethodSpec, task: Mapping[str, Any] | None, path: Path | 
     for folder in _candidates(spec):
         config = _read_config(folder / CONFIG)
         if task is None or config["task"] == task:
-            return Weights(folder / MODEL, _sha256(folder / MODEL, (folder / MODEL).stat().st_mtime_ns), config)
+            return Weights(folder / MODEL, sha256_of_file(folder / MODEL), config)
     return None
 
 
@@ -124,15 +124,22 @@ def _explicit(spec: MethodSpec, task: Mapping[str, Any] | None, path: Path) -> W
         raise UserError(f"{path}: expected a .safetensors file or a folder with {MODEL}")
     config = _metadata(file)
     if config["method"] != spec.name:
-        raise UserError(f"{file.name} holds weights of {config['method']}, not of {spec.name}; name the method that they are of")
+        raise UserError(
+            f"{file.name} holds weights of {config['method']}, not of {spec.name}; name the method that they are of"
+        )
     if task is not None and config["task"] != task:
         raise UserError(f"{file.name} was trained for {config['protocol']}, another task than the one asked for")
-    return Weights(file, _sha256(file, file.stat().st_mtime_ns), config)
+    return Weights(file, sha256_of_file(file), config)
 
 
 @lru_cache(maxsize=64)
-def _sha256(file: Path, _mtime: int) -> str:
+def _digest(file: Path, _changed_ns: int) -> str:
     return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def sha256_of_file(file: Path) -> str:
+    """SHA-256 of a file, hexadecimal; read once per change."""
+    return _digest(file, file.stat().st_mtime_ns)
 
 
 def _read_config(path: Path) -> dict[str, Any]:
@@ -174,7 +181,9 @@ def load_tensors(weights: Weights) -> dict[str, torch.Tensor]:
         raise UserError(f"{weights.file.name}: is not a readable safetensors file ({error})") from error
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-            raise UserError(f"{weights.file.name}: the tensor {name} holds NaN or infinite values; train or fetch the weights again")
+            raise UserError(
+                f"{weights.file.name}: the tensor {name} holds NaN or infinite values; train or fetch the weights again"
+            )
     return {k: v.float() if v.is_floating_point() else v for k, v in tensors.items()}
 
 
@@ -224,7 +233,9 @@ def verify_golden(network: torch.nn.Module, weights: Weights) -> float:
         got = network.eval()(golden["input"])
     apart = float((got - golden["output"]).abs().max() / golden["output"].abs().max())
     if not apart <= GOLDEN_TOLERANCE:
-        raise UserError(f"{weights.folder.name}: gives {apart:.2g} beside its golden output; the weights or the code changed")
+        raise UserError(
+            f"{weights.folder.name}: gives {apart:.2g} beside its golden output; the weights or the code changed"
+        )
     return apart
 
 
@@ -266,7 +277,11 @@ def export_weights(
         "parameters": spec.parameters,
         "recipe": recipe.model_dump(mode="json"),
         "trained": dict(facts),
-        "validation": {"psnr_by_batch_norm": scores, "psnr_regrid": best["val_baseline_psnr"], "best_step": best["step"]},
+        "validation": {
+            "psnr_by_batch_norm": scores,
+            "psnr_regrid": best["val_baseline_psnr"],
+            "best_step": best["step"],
+        },
     }
     target = home() / "weights" / folder_name(spec.name, protocol.name)
     partial = target.with_name(f".{target.name}.partial")

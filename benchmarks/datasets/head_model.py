@@ -84,7 +84,9 @@ class Anatomy:
         x, y, z = np.meshgrid(*axes, indexing="ij", sparse=True)
         x, y, z = (p - d - c for p, d, c in zip((x, y, z), self.shift, HEAD_CENTRE, strict=True))
         found = [
-            ((turn[0, axis] * x + turn[1, axis] * y + turn[2, axis] * z + HEAD_CENTRE[axis]) / self.scale[axis]).astype(np.float32)
+            ((turn[0, axis] * x + turn[1, axis] * y + turn[2, axis] * z + HEAD_CENTRE[axis]) / self.scale[axis]).astype(
+                np.float32
+            )
             for axis in range(3)
         ]
         return (found[0], found[1], found[2])
@@ -122,7 +124,8 @@ class HeadFields:
 def build_fields(anatomy: Anatomy, low: Point, high: Point) -> HeadFields:
     """All fields of a head over the box from ``low`` to ``high`` (world mm)."""
     axes = tuple(
-        LATTICE_MM * np.arange(np.floor(a / LATTICE_MM) - 1, np.ceil(b / LATTICE_MM) + 2) for a, b in zip(low, high, strict=True)
+        LATTICE_MM * np.arange(np.floor(a / LATTICE_MM) - 1, np.ceil(b / LATTICE_MM) + 2)
+        for a, b in zip(low, high, strict=True)
     )
     lattice: Axes = (axes[0], axes[1], axes[2])
     rng = np.random.default_rng(anatomy.seed)
@@ -149,7 +152,11 @@ def _brain(
     vermis = ellipsoid(mirrored, (0, -61, -29), (15, 23, 20))
     cerebellum = union(ellipsoid(mirrored, (24, -62, -37.5), (28, 29, 22), pitch=-8), vermis, 8)
     stem = union(
-        union(ellipsoid(mirrored, (0, -27, -9), (18, 10, 13), pitch=-20), ellipsoid(mirrored, (0, -22.5, -30), (17, 12.5, 13.5)), 5),
+        union(
+            ellipsoid(mirrored, (0, -27, -9), (18, 10, 13), pitch=-20),
+            ellipsoid(mirrored, (0, -22.5, -30), (17, 12.5, 13.5)),
+            5,
+        ),
         tube(mirrored, [(0, -30, -38), (0, -39, -52), (0, -46, -70), (0, -48, -110)], [11, 8, 6.5, 6]),
         6,
     )
@@ -204,7 +211,10 @@ def _brain(
 def _deep_structures(anatomy: Anatomy, points: Points) -> dict[str, Array]:
     wide = np.float32(anatomy.ventricle)
     caudate = tube(
-        points, [(13, 20, -2), (14, 16, 8), (16, 4, 16), (20, -16, 21), (27, -34, 15)], [5.5, 6.0, 4.2, 2.6, 1.4], (1.1, 1, 1)
+        points,
+        [(13, 20, -2), (14, 16, 8), (16, 4, 16), (20, -16, 21), (27, -34, 15)],
+        [5.5, 6.0, 4.2, 2.6, 1.4],
+        (1.1, 1, 1),
     )
     thalamus = ellipsoid(points, (11.5, -19, 7), (8.5, 15, 8.5), pitch=8, yaw=-24)
     putamen = ellipsoid(points, (26.5, 3, 1), (5.6, 16.5, 11), yaw=-14)
@@ -222,7 +232,9 @@ def _deep_structures(anatomy: Anatomy, points: Points) -> dict[str, Array]:
     third = ellipsoid(points, (0, -10, 0), (2.0 + 0.7 * max(anatomy.ventricle, 0), 16, 10.5), pitch=14)
     fourth = ellipsoid(points, (0, -42, -33), (7, 4.5, 11), pitch=-12)
     aqueduct = tube(points, [(0, -30, -5), (0, -34, -14), (0, -40, -26)], [1.3, 1.2, 1.4])
-    hippocampus = tube(points, [(23, -8, -20), (27, -16, -19), (30, -28, -10), (24, -38, 1)], [6.2, 4.6, 4.0, 2.4], (1, 1, 1.15))
+    hippocampus = tube(
+        points, [(23, -8, -20), (27, -16, -19), (30, -28, -10), (24, -38, 1)], [6.2, 4.6, 4.0, 2.4], (1, 1, 1.15)
+    )
     nigra = ellipsoid(points, (10, -19, -12), (6, 3, 3.2), yaw=-30)
     red = ellipsoid(points, (5.5, -21, -8), (3, 3.2, 3.4))
     x, y, z = points
@@ -231,7 +243,9 @@ def _deep_structures(anatomy: Anatomy, points: Points) -> dict[str, Array]:
     bore = ellipsoid((flat, y, z), (0, -5, -1), (50, 28, 23))
     callosum = without(arch - 0.8, bore, 2)
     callosum = meet(meet(callosum, z - (2 - 0.15 * y), 3), np.float32(24) - x, 4)
-    fornix = tube(points, [(2, 4, 2), (2, 0, 10), (2.5, -14, 18), (5, -28, 17), (14, -38, 9)], [2.0, 2.0, 2.0, 2.0, 1.6])
+    fornix = tube(
+        points, [(2, 4, 2), (2, 0, 10), (2.5, -14, 18), (5, -28, 17), (14, -38, 9)], [2.0, 2.0, 2.0, 2.0, 1.6]
+    )
     choroid = tube(points, [(9, -12, 18), (14, -28, 19), (22, -42, 12), (24, -48, 7)], [0.9, 1.4, 2.6, 1.6])
     return {
         "caudate": caudate,
@@ -254,7 +268,9 @@ def _skull_and_scalp(
     x, y, z = points
     scale = anatomy.mean_scale
     full = union(union(brain["cerebrum"] + 1.9, brain["cerebellum"] + 2.5, 22), brain["stem"] + 4.5, 16)
-    full = union(full, union(ellipsoid(points, (0, -17, 26), (60, 87, 51)), ellipsoid(points, (0, -62, -12), (50, 43, 33)), 8), 8)
+    full = union(
+        full, union(ellipsoid(points, (0, -17, 26), (60, 87, 51)), ellipsoid(points, (0, -62, -12), (50, 43, 33)), 8), 8
+    )
     cavity = full + anatomy.atrophy
     canal = tube(points, [(0, -43, -56), (0, -47, -80), (0, -48, -120)], [13, 10.5, 10])
     cavity = union(meet(cavity, z + 66, 6), canal, 5)

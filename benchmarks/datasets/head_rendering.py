@@ -198,13 +198,17 @@ class _Painter:
             canvas.cover(region.box, self.opacity(bone + 1.3), value["muscle"], "other_soft_tissue")
             covered = np.minimum(bone, -region["air"] - 0.6)
             canvas.cover(region.box, self.opacity(covered), value["bone"], "bone")
-            canvas.cover(region.box, self.opacity(np.minimum(region["marrow"], covered - 1.5)), value["marrow"], "marrow")
+            canvas.cover(
+                region.box, self.opacity(np.minimum(region["marrow"], covered - 1.5)), value["marrow"], "marrow"
+            )
 
     def _brain(self, canvas: _Canvas, start: int, stop: int) -> None:
         value = self.signals
         for region in self._regions(start, stop, "cavity"):
             canvas.cover(region.box, self.opacity(region["cavity"]), value["csf"], "csf")
-            falx = np.minimum(0.55 - np.abs(region["x"] + np.float32(0.9) * region["wander"]), -4 - region["commissure"])
+            falx = np.minimum(
+                0.55 - np.abs(region["x"] + np.float32(0.9) * region["wander"]), -4 - region["commissure"]
+            )
             falx = np.minimum(np.minimum(falx, region["z"] + 0.25 * region["y"] + 10), region["cavity"] + 1)
             tent = np.minimum(0.55 - np.abs(region["cerebellum"] + 1.1), region["cerebrum"] + 3.2)
             sheet = np.maximum(falx, tent)
@@ -233,9 +237,7 @@ class _Region:
     def __getitem__(self, field: str) -> Array:
         if field not in self._lifted:
             data = self._painter.head.fields[field]
-            by_row, by_column, by_layer = (
-                m[a:b] for m, (a, b) in zip(self._painter.matrices, self._span, strict=True)
-            )
+            by_row, by_column, by_layer = (m[a:b] for m, (a, b) in zip(self._painter.matrices, self._span, strict=True))
             rows = (by_row @ data.reshape(data.shape[0], -1)).reshape(-1, *data.shape[1:])
             across = rows.reshape(-1, data.shape[2]) @ by_layer.T
             self._lifted[field] = np.matmul(by_column, across.reshape(len(by_row), data.shape[1], -1))
@@ -261,7 +263,9 @@ def _cortical_depth(region: _Region, sulcus: float, atrophy: float) -> Array:
     half_width = np.float32(sulcus) * (1 + np.float32(0.8 + atrophy) * mouth)
     depth = _closest(hull, _beyond(region["sulcus_1"], region["below_1"]) - half_width)
     depth = _closest(depth, _beyond(region["sulcus_2"], region["below_2"]) - 0.8 * half_width)
-    depth = _closest(depth, _beyond(np.abs(x + np.float32(0.9) * wander), region["commissure"]) - np.float32(0.9 + 0.3 * atrophy))
+    depth = _closest(
+        depth, _beyond(np.abs(x + np.float32(0.9) * wander), region["commissure"]) - np.float32(0.9 + 0.3 * atrophy)
+    )
     rise = z + 1 + np.float32(0.4) * y + np.float32(2.2) * wander
     lateral = _beyond(_beyond(rise, 37 - side), np.maximum(y - 24, -46 - y))
     wall = side - 38 + np.float32(0.006) * (y + 2) ** 2 + np.float32(0.012) * (rise - 1) ** 2 - np.float32(1.4) * wander

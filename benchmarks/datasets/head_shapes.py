@@ -19,6 +19,9 @@ Point = tuple[float, float, float]
 _LATTICE_MM = 320.0
 """Side of the cube, centred on the world's origin, that random fields are defined on."""
 
+_UNIT_VARIANCE = (151 / 315) ** -1.5
+"""Mean over a cell of the sum of squared cubic B-splines is 151/315 per axis."""
+
 
 def ellipsoid(points: Points, centre: Point, radii: Point, pitch: float = 0.0, yaw: float = 0.0) -> Array:
     """Signed distance to an ellipsoid; ``pitch`` turns it about x (front up), ``yaw`` about z (front outwards), degrees."""
@@ -40,7 +43,9 @@ def tube(points: Points, path: Sequence[Point], radii: Sequence[float], squeeze:
     x, y, z = (p * np.float32(q) for p, q in zip(points, squeeze, strict=True))
     nodes = np.asarray(path, dtype=np.float32) * np.asarray(squeeze, dtype=np.float32)
     inside: Array | None = None
-    for (a, b), (ra, rb) in zip(zip(nodes[:-1], nodes[1:], strict=True), zip(radii[:-1], radii[1:], strict=True), strict=True):
+    for (a, b), (ra, rb) in zip(
+        zip(nodes[:-1], nodes[1:], strict=True), zip(radii[:-1], radii[1:], strict=True), strict=True
+    ):
         d = b - a
         along = ((x - a[0]) * d[0] + (y - a[1]) * d[1] + (z - a[2]) * d[2]) / np.float32(d @ d)
         along = np.clip(along, 0, 1)
@@ -73,16 +78,22 @@ def without(a: Array, b: Array, blend: float = 0.0) -> Array:
 def smooth_field(rng: np.random.Generator, axes: Sequence[npt.NDArray[np.float64]], scale: float) -> Array:
     """Gaussian random field of unit variance (about) and correlation length ``scale`` mm at the world points of ``axes``.
 
-    Cubic splines through white noise on a lattice fixed in the world: the same field whatever the grid.
+    Cubic B-splines with white-noise coefficients on a lattice fixed in the world: the same field whatever the grid.
     """
-    from mrsr_bench.zoo.regrid import spline_matrix
-
     count = int(_LATTICE_MM / scale) + 4
-    noise: npt.NDArray[Any] = rng.standard_normal((count, count, count))
+    noise: npt.NDArray[Any] = rng.standard_normal((count, count, count), dtype=np.float32)
     for axis, at in enumerate(axes):
-        index = (at + _LATTICE_MM / 2) / scale + 1.5
-        noise = np.moveaxis(np.tensordot(spline_matrix(index, count, 3), noise, axes=(1, axis)), 0, axis)
-    return np.asarray(noise * 1.4, dtype=np.float32)
+        index = np.clip((at + _LATTICE_MM / 2) / scale + 1.5, 1.0, count - 2.001)
+        weights = _cubic_weights(index, count)
+        noise = np.moveaxis(np.tensordot(weights, noise, axes=(1, axis)), 0, axis)
+    return np.asarray(noise * np.float32(_UNIT_VARIANCE), dtype=np.float32)
+
+
+def _cubic_weights(index: npt.NDArray[np.float64], count: int) -> Array:
+    """Cubic B-splines centred on ``0..count - 1`` at ``index``: one row per point."""
+    away = np.abs(index[:, None] - np.arange(count))
+    near, far = 2 / 3 - away**2 + away**3 / 2, np.clip(2 - away, 0, None) ** 3 / 6
+    return np.where(away < 1, near, far).astype(np.float32)
 
 
 class StripeNoise:

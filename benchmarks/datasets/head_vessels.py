@@ -132,9 +132,7 @@ def _stamp(
         if (low >= high).any():
             continue
         offsets = [(np.arange(a, b) - p) * f for a, b, p, f in zip(low, high, place, fine, strict=True)]
-        away = np.sqrt(
-            offsets[0][:, None, None] ** 2 + offsets[1][None, :, None] ** 2 + offsets[2][None, None, :] ** 2
-        )
+        away = np.sqrt(offsets[0][:, None, None] ** 2 + offsets[1][None, :, None] ** 2 + offsets[2][None, None, :] ** 2)
         opacity = np.clip((radius - away) / soft + 0.5, 0, 1) * 255
         part = covered[low[0] : high[0], low[1] : high[1], low[2] : high[2]]
         np.maximum(part, opacity.astype(np.uint8), out=part)

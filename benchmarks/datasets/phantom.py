@@ -187,7 +187,9 @@ class PhantomDataset(Dataset):
                 raise UserError(f"{name}: {split} holds 0 to {room} subjects; got {count}")
         self.settings = PhantomSettings(contrast, voxel, shape, snr, seed)  # type: ignore[arg-type]
         size = " x ".join(f"{h:g}" for h in voxel) if len(set(voxel)) > 1 else f"{voxel[0]:g}"
-        self.summary = f"procedural heads, {contrast}, {size} mm, {'x'.join(map(str, shape))}, with noise-free HR and labels"
+        self.summary = (
+            f"procedural heads, {contrast}, {size} mm, {'x'.join(map(str, shape))}, with noise-free HR and labels"
+        )
 
     def cases(self, split: str, *, seed: int = 0) -> Sequence[PhantomCase]:
         """The cases of ``split``; which subjects are in it is fixed, whatever ``seed``.
@@ -199,7 +201,9 @@ class PhantomDataset(Dataset):
             raise UserError(f"{self.name} has no split {split!r}; it has: {', '.join(SPLITS)}")
         wanted = self.counts if split == "all" else (split,)
         return [
-            PhantomCase(FIRST_SUBJECT[part] + index, self.settings) for part in wanted for index in range(self.counts[part])
+            PhantomCase(FIRST_SUBJECT[part] + index, self.settings)
+            for part in wanted
+            for index in range(self.counts[part])
         ]
 
 

@@ -110,7 +110,9 @@ def csf_null_time(tr: float, t1: float = TISSUES["csf"].t1) -> float:
 def draw_sequence(contrast: Contrast, rng: np.random.Generator) -> Sequence:
     """A sequence of ``contrast`` with its times varied as between protocols of different sites."""
     if contrast == "T1w":
-        return Sequence("gradient_echo", tr=rng.uniform(2000, 2400), te=rng.uniform(2.5, 4.5), ti=rng.uniform(1000, 1100))
+        return Sequence(
+            "gradient_echo", tr=rng.uniform(2000, 2400), te=rng.uniform(2.5, 4.5), ti=rng.uniform(1000, 1100)
+        )
     if contrast == "T2w":
         return Sequence("spin_echo", tr=rng.uniform(3500, 5500), te=rng.uniform(85, 105))
     if contrast == "PD":

@@ -72,7 +72,7 @@ def parameter_file(key: str, path: str | Path | None = None) -> Path:
         if (folder / name).is_file():
             return folder / name
     url = PARAMETER_URL.format(name=name)
-    where = f"get {url} and put it into {store()}"
+    where = f"put {url} into $MRSR_BENCH_HOME/pyiqa"
     if offline := _offline():
         raise Unavailable(f"the parameters {name} are not here and {offline} forbids downloads; {where}")
     if name not in _failed_downloads:
@@ -207,15 +207,23 @@ def no_reference_scores(comparison: Comparison, keys: Sequence[str]) -> list[Sco
         return [Score(key, None, reason="no slice has more than 25 % foreground") for key in keys]
     volume = np.moveaxis(comparison.sr, axis, 0)
     slices = [np.clip(volume[index].astype(np.float64) / reference.range, 0, 1) * 255 for index in indices]
-    wanted = dict.fromkeys(part for key in keys for part in (("ma", "niqe") if key == "pi" else (key,)))
     values: dict[str, list[float | str]] = {}
-    for key in wanted:
-        try:
-            values[key] = _measured(key, slices, comparison.parameters)
-        except Unavailable as error:
-            values[key] = [str(error)] * len(slices)
-    if "pi" in keys:
-        values["pi"] = [_perceptual_index(ma, niqe) for ma, niqe in zip(values["ma"], values["niqe"], strict=True)]
+
+    def value_of(key: str) -> list[float | str]:
+        if key not in values:
+            try:
+                values[key] = _measured(key, slices, comparison.parameters)
+            except Unavailable as error:
+                values[key] = [str(error)] * len(slices)
+        return values[key]
+
+    for key in keys:
+        if key == "pi":
+            ma = value_of("ma")
+            niqe = value_of("niqe") if any(isinstance(value, float) for value in ma) else ma
+            values[key] = [_perceptual_index(*parts) for parts in zip(ma, niqe, strict=True)]
+        else:
+            value_of(key)
     shape = slices[0].shape
     return [result for key in keys for result in _scores(key, indices, values[key], shape)]
 

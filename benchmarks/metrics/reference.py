@@ -86,6 +86,7 @@ class _InPlane:
             read.append(slice(first, first + matrix.shape[1]))
             self.blocks.append(_blocks(matrix))
         self.read = tuple(read)
+        self.memory: tuple[FloatArray, torch.Tensor, torch.Tensor] | None = None
 
     def filtered(self, start: int, stop: int) -> torch.Tensor:
         """Shape (4, planes, height, width) for the planes ``start`` to ``stop``."""
@@ -94,24 +95,35 @@ class _InPlane:
 
         where = (slice(start, stop), *self.read)
         x, y = self.sr[where], self.hr[where]
-        moments = np.empty((4, *x.shape), dtype=np.float32)
+        count = stop - start
+        moments, rows, planes = self._buffers(count)
         np.add(x, y, out=moments[0])
         np.subtract(x, y, out=moments[1])
         moments[:2] *= self.scale
         moments[0] -= self.twice_centre
         with np.errstate(over="ignore"):  # such a score is not finite, and says so
             np.square(moments[:2], out=moments[2:])
-        height, width = self.shape
-        count = 4 * x.shape[0]
         flat = torch.from_numpy(moments).view(-1, moments.shape[-1])
-        rows = torch.empty(flat.shape[0], width)
         for out, used, weights in self.blocks[1]:
             rows[:, out] = flat[:, used] @ weights.T
-        rows = rows.view(count, -1, width)
-        planes = torch.empty(count, height, width)
+        stacked = rows.view(4 * count, -1, self.shape[1])
         for out, used, weights in self.blocks[0]:
-            planes[:, out] = torch.bmm(weights.expand(count, -1, -1), rows[:, used])
-        return planes.view(4, -1, height, width)
+            planes[:, out] = torch.bmm(weights.expand(4 * count, -1, -1), stacked[:, used])
+        return planes.view(4, count, *self.shape)
+
+    def _buffers(self, count: int) -> tuple[FloatArray, torch.Tensor, torch.Tensor]:
+        """Memory that is touched again and again for ``count`` planes; what `filtered` returned before is overwritten."""
+        import numpy as np
+        import torch
+
+        height, width = (used.stop - used.start for used in self.read)
+        if self.memory is None or self.memory[0].shape[1] != count:
+            self.memory = (
+                np.empty((4, count, height, width), dtype=np.float32),
+                torch.empty(4 * count * height, self.shape[1]),
+                torch.empty(4 * count, *self.shape),
+            )
+        return self.memory
 
     def ssim(self, moments: torch.Tensor) -> torch.Tensor:
         """The SSIM map from filtered moments (4, ...), for a range of 1."""
@@ -144,11 +156,13 @@ def ssim_volume_mean(sr: FloatArray, hr: FloatArray, q: float, box: Box, mask: M
             weights = torch.from_numpy(matrix).float().expand(4, -1, -1)
             moments = torch.bmm(weights, held.flatten(2)).view(4, stop - start, *in_plane.shape)
             values = in_plane.ssim(moments)
-            if mask is not None:
-                inside = mask[start - box[0].start : stop - box[0].start]
-                values = values[torch.from_numpy(inside.copy())]
+            if mask is None:
+                count += values.numel()
+            else:
+                outside = ~mask[start - box[0].start : stop - box[0].start]
+                values.masked_fill_(torch.from_numpy(outside), 0)
+                count += outside.size - int(outside.sum())
             total += float(values.sum(dtype=torch.float64))
-            count += values.numel()
     return total / count
 
 

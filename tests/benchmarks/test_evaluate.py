@@ -166,7 +166,7 @@ def test_all_methods_failing_is_a_report_too(bench):
 def test_weights_that_are_missing_are_trained_only_on_request(bench, train):
     report = bench.run("untrained", "net", train=train)
     assert report.failed is not train
-    assert bench.trained == ([("untrained", "quick", "tiny-protocol")] if train else [])
+    assert bench.trained == ([("untrained", "tiny", "tiny-protocol")] if train else [])
 
 
 @pytest.mark.parametrize(

@@ -138,14 +138,14 @@ def subject(scores):
 
 @needs_pyiqa
 def test_a_subject_scores_the_mean_of_its_slices_and_nothing_is_printed(niqe_file, ma_file, capsys):
-    volume = slices().astype(np.float32) * 4
+    volume = slices((193, 192), count=2).astype(np.float32) * 4
     keys = ["pi", "niqe", "ma", "piqe"]
     scores = score(volume, reference(volume.shape, 1020.0), keys, parameters={"niqe": niqe_file, "ma": ma_file})
     assert capsys.readouterr().out == ""
     assert list(subject(scores)) == keys
     by_slice = {key: [r.value for r in scores if r.metric == key and r.slice is not None] for key in keys}
     for key, result in subject(scores).items():
-        assert len(by_slice[key]) == 3
+        assert len(by_slice[key]) == 2
         assert result.value == pytest.approx(np.mean(by_slice[key]))
     for pi, ma, niqe in zip(by_slice["pi"], by_slice["ma"], by_slice["niqe"], strict=True):
         assert pi == pytest.approx((10 - ma + niqe) / 2)
@@ -189,7 +189,7 @@ def test_ma_of_a_grey_slice_is_pyiqas_for_three_equal_channels(ma_file):
     import torch
     from pyiqa.archs.nrqm_arch import NRQM
 
-    image = slices(count=1)[0].round()
+    image = slices((90, 96), count=1)[0].round()
     expected = NRQM(pretrained_model_path=str(ma_file))(torch.from_numpy(image / 255)[None, None].repeat(1, 3, 1, 1))
     assert no_reference.ma_measure(ma_file)(image) == pytest.approx(float(expected), rel=1e-6)
 

@@ -24,7 +24,9 @@ DEVIATIONS = (
     "the first block reads the stem itself; 1x1x1 compressors stand before the others",
 )
 GAN_DEVIATIONS = (*DEVIATIONS, "gradient penalty weight 10; the paper does not state the critic's learning rate")
-_VARIANT = re.compile(r"(?P<gan>mdcsrn_gan|mdcsrn)_b(?P<blocks>[1-9]\d?)u(?P<units>[1-9]\d?)(?:_k(?P<growth>[1-9]\d?))?(?P<r>_r)?")
+_VARIANT = re.compile(
+    r"(?P<gan>mdcsrn_gan|mdcsrn)_b(?P<blocks>[1-9]\d?)u(?P<units>[1-9]\d?)(?:_k(?P<growth>[1-9]\d?))?(?P<r>_r)?"
+)
 
 
 def parameter_count(blocks: int, units: int, growth: int = GROWTH, head: str = "direct") -> int:
@@ -54,7 +56,9 @@ def receptive_radius(blocks: int, units: int, head: str = "direct") -> int:
     return 1 + blocks * units + (head == "reconstruction")
 
 
-def _spec(name: str, blocks: int, units: int, *, growth: int = GROWTH, head: str = "direct", gan: bool = False) -> MethodSpec:
+def _spec(
+    name: str, blocks: int, units: int, *, growth: int = GROWTH, head: str = "direct", gan: bool = False
+) -> MethodSpec:
     arguments: dict[str, Any] = {"blocks": blocks, "units": units, "growth": growth, "head": head}
     twin = name.replace("mdcsrn_gan", "mdcsrn")
     return MethodSpec(
@@ -90,7 +94,9 @@ def _alias(name: str, targets: tuple[str, ...], summary: str) -> MethodSpec:
 
 
 METHODS = (
-    _alias("mdcsrn", ("mdcsrn_b8u4", "mdcsrn_b6u4", "mdcsrn_b4u4"), "the largest L1-trained mDCSRN whose weights are here"),
+    _alias(
+        "mdcsrn", ("mdcsrn_b8u4", "mdcsrn_b6u4", "mdcsrn_b4u4"), "the largest L1-trained mDCSRN whose weights are here"
+    ),
     _spec("mdcsrn_b8u4", 8, 4),
     _spec("mdcsrn_b6u4", 6, 4),
     _spec("mdcsrn_b4u4", 4, 4),

@@ -13,6 +13,9 @@ from torch import Tensor, nn
 BOTTLENECK_WIDTH = 4
 """A unit whose input is wider than this many growth rates gets a 1x1x1 bottleneck to that width."""
 
+RESIDUAL_SCALE = 0.1
+"""With a global skip, the residual in units of this share of the input's range: output = input + 0.1 network(input)."""
+
 
 class NormAct(nn.Module):
     """Batch norm, then ELU: the pre-activation of every convolution.
@@ -83,9 +86,7 @@ class MDCSRN(nn.Module):
         level = stem + units * growth
         self.global_skip = global_skip
         self.stem = nn.Conv3d(1, stem, 3, padding=1)
-        self.compressors = nn.ModuleList(
-            nn.Conv3d(stem + i * level, stem, 1, bias=False) for i in range(1, blocks)
-        )
+        self.compressors = nn.ModuleList(nn.Conv3d(stem + i * level, stem, 1, bias=False) for i in range(1, blocks))
         self.blocks = nn.ModuleList(DenseBlock(stem, growth, units) for _ in range(blocks))
         everything = stem + blocks * level
         if head == "direct":
@@ -107,4 +108,4 @@ class MDCSRN(nn.Module):
             entry = levels[0] if i == 0 else self.compressors[i - 1](torch.cat(levels, dim=1))
             levels.append(block(entry))
         out: Tensor = self.head(torch.cat(levels, dim=1))
-        return out + x if self.global_skip else out
+        return x + RESIDUAL_SCALE * out if self.global_skip else out
