@@ -115,7 +115,7 @@ class Recipe(_Data):
     network: dict[str, Any] = {}
     augment: tuple[Literal["flip", "swap", "scale"], ...] = ()
     validation_patches: Positive = 16
-    stages: tuple[Stage, ...]
+    stages: Annotated[tuple[Stage, ...], Field(min_length=1)]
     deviations: tuple[str, ...] = ()
 
     def scaled(self, steps: int | None) -> Recipe:

@@ -1,12 +1,12 @@
 """The procedural head: random anatomy and its surfaces as smooth fields on a 2 mm lattice.
 
-Coordinates are those of the stereotaxic atlases (mm, right-anterior-superior, anterior commissure at the origin, a large
-adult brain); a subject is that frame scaled, turned, shifted and smoothly warped. Every field is smooth enough for cubic
-splines; what has creases (sulci, folia, midline) is put together from them at the resolution of the rendering.
+Coordinates are those of the stereotaxic atlases (mm, right-anterior-superior, anterior commissure at the origin, a
+large adult brain); a subject is that frame scaled, turned, shifted and smoothly warped. Every field is smooth enough
+for cubic splines; what has creases (sulci, folia, midline) is put together from them when rendered.
 
-Sulci are sheets below the zero lines of narrow-band noise on the surface of the hull, carried inwards along its normal, each
-with its own depth; the cortical ribbon is what lies within cortical thickness of cerebrospinal fluid. That yields gyral blades
-of white matter, even grey ribbons and crowns that fill the skull, which bumps on a sphere do not.
+Sulci are sheets below the zero lines of narrow-band noise on the surface of the hull, carried inwards along its normal,
+each with its own depth; the cortical ribbon is what lies within cortical thickness of cerebrospinal fluid. That yields
+gyral blades of white matter, even grey ribbons and crowns that fill the skull, which bumps on a sphere do not.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ from mrsr_bench.benchmarks.datasets.head_shapes import (
 )
 
 LATTICE_MM = 2.0
-HEAD_CENTRE: Point = (0.0, -16.0, 6.0)
-"""Centre of the field of view in the subject's frame (mm): half-way between forehead and occiput, vertex and foramen magnum."""
+HEAD_CENTRE: Point = (0.0, -15.5, 10.0)
+"""Centre of the field of view in the world (mm), the anterior commissure of an unshifted head being its origin."""
 
 Axes = tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.float64]]
 
@@ -57,21 +57,21 @@ class Anatomy:
     @staticmethod
     def draw(rng: np.random.Generator) -> Anatomy:
         """A random adult."""
-        size = rng.normal(0.9, 0.012)
+        size = rng.normal(0.882, 0.01)
         age = rng.uniform(0, 1)
         return Anatomy(
             scale=(
-                float(np.clip(size * rng.normal(1, 0.015), 0.86, 0.93)),
-                float(np.clip(size * rng.normal(0.99, 0.012), 0.86, 0.905)),
-                float(np.clip(size * rng.normal(1.01, 0.015), 0.86, 0.94)),
+                float(np.clip(size * rng.normal(1, 0.012), 0.85, 0.905)),
+                float(np.clip(size * rng.normal(0.985, 0.01), 0.845, 0.88)),
+                float(np.clip(size * rng.normal(1.01, 0.015), 0.85, 0.92)),
             ),
             rotation=(float(rng.uniform(-5, 5)), float(rng.uniform(-3, 3)), float(rng.uniform(-4, 4))),
             shift=(float(rng.uniform(-1.5, 1.5)), float(rng.uniform(-1.5, 1.5)), float(rng.uniform(-3, 3))),
-            warp=float(rng.uniform(1.6, 2.8)),
-            fold=float(rng.uniform(22, 25.5)),
+            warp=float(rng.uniform(1.2, 2.0)),
+            fold=float(rng.uniform(20.5, 24)),
             sulcus=float(0.2 + 0.3 * age + rng.uniform(0, 0.15)),
             cortex=float(rng.uniform(2.7, 3.0) - 0.25 * age),
-            atrophy=float(0.9 * age),
+            atrophy=float(0.7 * age),
             ventricle=float(0.1 + 1.9 * age + rng.normal(0, 0.4)),
             skull=float(rng.uniform(5.5, 7.5)),
             scalp=float(rng.uniform(4.0, 6.0)),
@@ -110,10 +110,11 @@ def _rotation(degrees: Point) -> npt.NDArray[np.float64]:
 
 @dataclass(frozen=True)
 class HeadFields:
-    """Fields over the lattice ``axes`` (world mm), by name; each a signed distance (positive inside) unless said otherwise.
+    """Fields over the lattice ``axes`` (world mm), by name: signed distances (atlas mm, positive inside), but for
 
-    ``x y z``: the warped atlas coordinates; ``sulcus_1`` and ``sulcus_2``: signed distance to the sulcal sheets, ``below_1`` and
-    ``below_2``: how far below their floor; ``thickness``: of the cortex; ``gain``: receive sensitivity and texture, a factor.
+    ``x y z``: the warped atlas coordinates; ``sulcus_1`` and ``sulcus_2``: signed distance to the sulcal sheets;
+    ``below_1`` and ``below_2``: how far below their floor; ``thickness``: of the cortex; ``folia``,
+    ``wander``: smooth noise; ``gain``: receive sensitivity and texture, a factor.
     """
 
     axes: Axes
@@ -191,7 +192,7 @@ def _brain(
     first = StripeNoise(rng, anatomy.fold, 0.16).signed_distance(foot, steps)
     second = StripeNoise(rng, anatomy.fold * 0.78, 0.2).signed_distance(foot, steps)
     floor_1 = np.clip(19 + 5 * smooth_field(rng, axes, 15.0), 6, 26)
-    floor_2 = np.clip(5 + 6 * smooth_field(rng, axes, 11.0), -2, 15)
+    floor_2 = np.clip(7 + 6 * smooth_field(rng, axes, 11.0), -2, 17)
     shallow = 1 - np.float32(0.45) * np.clip(slope[2], 0, 1)
     return {
         "cerebrum": hull,
@@ -269,7 +270,7 @@ def _skull_and_scalp(
     scale = anatomy.mean_scale
     full = union(union(brain["cerebrum"] + 1.9, brain["cerebellum"] + 2.5, 22), brain["stem"] + 4.5, 16)
     full = union(
-        full, union(ellipsoid(points, (0, -17, 26), (60, 87, 51)), ellipsoid(points, (0, -62, -12), (50, 43, 33)), 8), 8
+        full, union(ellipsoid(points, (0, -17, 26), (60, 87, 51)), ellipsoid(points, (0, -62, -2), (50, 43, 26)), 8), 8
     )
     cavity = full + anatomy.atrophy
     canal = tube(points, [(0, -43, -56), (0, -47, -80), (0, -48, -120)], [13, 10.5, 10])

@@ -1,7 +1,7 @@
 """From the fields of a head to voxels: layers of tissue painted slab by slab on a fine grid.
 
-A layer covers what lies below it with an opacity that passes from 0 to 1 over one fine voxel of its signed distance, so that every
-boundary is antialiased and lies where the continuous surface does.
+A layer covers what lies below it with an opacity that passes from 0 to 1 over one fine voxel of its signed distance, so
+that every boundary is antialiased and lies where the continuous surface does.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class _Canvas:
 
 
 class _Painter:
-    """Paints slabs; holds the matrices that lift lattice fields to the fine grid, and the box of every group of layers."""
+    """Paints slabs; holds the matrices that lift lattice fields to the fine grid, and the box of every layer."""
 
     groups: Mapping[str, tuple[str, float]] = {
         "head": ("skin", 2.0),

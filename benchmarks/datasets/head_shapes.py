@@ -7,6 +7,7 @@ Ellipsoids use the usual first-order distance, exact on the surface.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ _UNIT_VARIANCE = (151 / 315) ** -1.5
 
 
 def ellipsoid(points: Points, centre: Point, radii: Point, pitch: float = 0.0, yaw: float = 0.0) -> Array:
-    """Signed distance to an ellipsoid; ``pitch`` turns it about x (front up), ``yaw`` about z (front outwards), degrees."""
+    """Signed distance to an ellipsoid; degrees: ``pitch`` turns it about x (front up), ``yaw`` about z."""
     x, y, z = (p - np.float32(c) for p, c in zip(points, centre, strict=True))
     if yaw:
         c, s = np.float32(np.cos(np.radians(yaw))), np.float32(np.sin(np.radians(yaw)))
@@ -39,13 +40,11 @@ def ellipsoid(points: Points, centre: Point, radii: Point, pitch: float = 0.0, y
 
 
 def tube(points: Points, path: Sequence[Point], radii: Sequence[float], squeeze: Point = (1, 1, 1)) -> Array:
-    """Signed distance to a chain of round cones along ``path``; ``squeeze`` above 1 makes it flatter along that axis."""
+    """Signed distance to a chain of round cones along ``path``; ``squeeze`` above 1 flattens it along that axis."""
     x, y, z = (p * np.float32(q) for p, q in zip(points, squeeze, strict=True))
     nodes = np.asarray(path, dtype=np.float32) * np.asarray(squeeze, dtype=np.float32)
     inside: Array | None = None
-    for (a, b), (ra, rb) in zip(
-        zip(nodes[:-1], nodes[1:], strict=True), zip(radii[:-1], radii[1:], strict=True), strict=True
-    ):
+    for (a, b), (ra, rb) in zip(pairwise(nodes), pairwise(radii), strict=True):
         d = b - a
         along = ((x - a[0]) * d[0] + (y - a[1]) * d[1] + (z - a[2]) * d[2]) / np.float32(d @ d)
         along = np.clip(along, 0, 1)
@@ -76,7 +75,7 @@ def without(a: Array, b: Array, blend: float = 0.0) -> Array:
 
 
 def smooth_field(rng: np.random.Generator, axes: Sequence[npt.NDArray[np.float64]], scale: float) -> Array:
-    """Gaussian random field of unit variance (about) and correlation length ``scale`` mm at the world points of ``axes``.
+    """Gaussian random field, unit variance (about), correlation length ``scale`` mm, at the world points of ``axes``.
 
     Cubic B-splines with white-noise coefficients on a lattice fixed in the world: the same field whatever the grid.
     """
@@ -124,7 +123,7 @@ class StripeNoise:
         return np.asarray(values.reshape(points[0].shape), dtype=np.float32)
 
     def signed_distance(self, points: Points, step: Point) -> Array:
-        """Distance (mm) to the nearest zero surface, signed, at most a quarter wavelength; ``step``: mm between points."""
+        """Signed distance (mm) to the nearest zero surface, at most a quarter wave; ``step``: mm between points."""
         value = self.at(points)
         slope = np.gradient(value, *step)
         wave = 2 * np.pi / self.wavelength

@@ -19,7 +19,8 @@ ARTERIES: tuple[tuple[float, bool, tuple[tuple[float, float, float], ...]], ...]
     (1.4, True, ((13, 3, -14), (24, 5, -15), (36, 3, -9))),
     (1.1, True, ((36, 3, -9), (39, -8, 3), (42, -20, 8), (50, -32, 12), (60, -40, 17))),
     (1.0, True, ((36, 3, -9), (38, 12, -4), (42, 14, -6), (54, 14, -7))),
-    (1.1, True, ((13, 3, -14), (3, 13, -13), (1.2, 28, -8), (1.2, 37, 2), (1.2, 34, 18), (1.2, 20, 30), (1.2, -10, 34), (1.2, -34, 32))),
+    (1.1, True, ((13, 3, -14), (3, 13, -13), (1.2, 28, -8), (1.2, 37, 2), (1.2, 34, 18), (1.2, 20, 30), (1.2, -10, 34),
+                 (1.2, -34, 32))),
     (1.2, True, ((0, -11, -18), (9, -14, -17), (19, -26, -12), (20, -38, -4), (14, -54, 2), (10, -70, 4))),
 )  # fmt: skip
 """Radius (mm), whether there is one on each side, and the course in atlas coordinates."""
@@ -27,7 +28,8 @@ ARTERIES: tuple[tuple[float, bool, tuple[tuple[float, float, float], ...]], ...]
 VEINS: tuple[tuple[float, bool, tuple[tuple[float, float, float], ...]], ...] = (
     (1.0, True, ((2, 2, 10), (2, -14, 13), (2, -28, 12), (0, -42, 7))),
     (1.9, False, ((0, -42, 7), (0, -66, -4), (0, -88, -8), (0, -102, -6))),
-    (3.0, True, ((0, -102, -8), (16, -98, -12), (36, -86, -16), (51, -64, -20), (55, -48, -26), (46, -40, -40), (34, -34, -54), (30, -28, -84))),
+    (3.0, True, ((0, -102, -8), (16, -98, -12), (36, -86, -16), (51, -64, -20), (55, -48, -26), (46, -40, -40),
+                 (34, -34, -54), (30, -28, -84))),
 )  # fmt: skip
 
 
@@ -78,7 +80,7 @@ def _on_the_convexity(head: HeadFields, rng: np.random.Generator) -> list[tuple[
     """The superior sagittal sinus under the vault, and a few cortical veins that run up to it."""
     angles = np.radians(np.linspace(38, 190, 90))
     sinus = _under_vault(head, np.zeros(90), angles, depth=1.5)
-    courses = [(2.6, sinus + (0.0, 0.0, 0.0))]
+    courses = [(2.6, sinus)]
     for side in (-1, 1):
         for start in rng.uniform(62, 150, 5):
             tilt = np.linspace(4, rng.uniform(28, 48), 60)
@@ -88,7 +90,7 @@ def _on_the_convexity(head: HeadFields, rng: np.random.Generator) -> list[tuple[
 
 
 def _under_vault(head: HeadFields, tilt: npt.NDArray[np.float64], angle: npt.NDArray[np.float64], depth: float) -> Path:
-    """Points ``depth`` mm inside the cranial cavity on rays from its centre: ``angle`` from the front, ``tilt`` to the side."""
+    """Points ``depth`` mm inside the cavity on rays from its centre: ``angle`` from the front, ``tilt`` to the side."""
     centre = np.array([0.0, -15.0, 15.0])
     ray = np.stack([np.sin(tilt), np.cos(tilt) * np.cos(angle), np.cos(tilt) * np.sin(angle)], axis=1)
     reach = np.linspace(40, 105, 131)

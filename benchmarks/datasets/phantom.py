@@ -1,8 +1,9 @@
 """phantom: a procedural head, built in, for any number of subjects and without any download.
 
-What a scanner would do is done to an object that is finer than HR (half its spacing): HR is the centre of the object's k-space,
-LR is sampled from the same object, never from HR, and both get complex noise of their own before the magnitude. The noise-free
-HR and the tissue labels are known exactly. A score on it proves the machinery, not a method: heads are more than noise and formulas.
+What a scanner would do is done to an object that is finer than HR (half its spacing): HR is the centre of the object's
+k-space, LR is sampled from the same object, never from HR, and both get complex noise before the magnitude. The
+noise-free HR and the tissue labels are known exactly. A score on it proves the machinery, not a method: heads are
+more than noise and formulas.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from mrsr_bench.benchmarks.protocol import sha256_of, subject_seed
 from mrsr_bench.volume import FloatArray, Triple, Volume
 
 if TYPE_CHECKING:
-    from mrsr_bench.benchmarks.degradation import Degradation, Geometry, Params
+    from mrsr_bench.benchmarks.degradation import Degradation, Geometry
 
 GENERATOR_VERSION = 1
 """To be raised with every change that moves a voxel; part of every fingerprint."""
@@ -37,7 +38,7 @@ FIRST_SUBJECT = {"train": 0, "val": 800, "test": 900}
 """Number of the first subject of each split, so that other counts never move a subject from one split to another."""
 
 SAMPLED_FROM_THE_OBJECT = {"kspace_truncation", "thick_slices", "thin_slices"}
-"""Degradations whose LR is a separable sampling, known from their geometry alone; with `_VOXEL_WISE` parameters it is not."""
+"""Degradations whose LR is a separable sampling known from their geometry, unless `_VOXEL_WISE` parameters are set."""
 
 _VOXEL_WISE = ("window", "phase", "snr")
 _BRAIN = (2, 12)
@@ -107,12 +108,11 @@ class PhantomCase(Case):
         return _scan(self.number, self.settings)
 
     def acquire(self, degradation: Degradation, settings: Mapping[str, Any], seed: int) -> Pair:
-        """LR sampled from the fine object on the grid of `Degradation.geometry`, the reference, noise-free HR and labels.
+        """LR sampled from the fine object on the grid of `Degradation.geometry`; reference, noise-free HR and labels.
 
-        Truncated k-space and slice profiles are taken from the object itself. Where the degradation does more than sample
-        (apodisation, phase, noise of its own, bicubic, compositions) it is applied to the noise-free HR instead. Either way LR
-        gets noise of its own, unless the degradation adds some: along a truncated k-space axis sigma falls with the square root
-        of the samples measured, and with the slice thickness it falls in proportion, as signal does rise.
+        Truncated k-space and slice profiles are taken from the object itself. Where the degradation does more than
+        sample (apodisation, phase, noise of its own, bicubic, compositions) it is applied to the noise-free HR instead.
+        Either way LR gets noise of its own (see `noise_ratio`), unless the degradation adds some.
         """
         scan = self._scan()
         params = degradation.sample(np.random.default_rng(subject_seed(seed, self.subject)), scan.hr, settings)
@@ -273,9 +273,9 @@ def _sampled(scan: _Scan, place: Geometry) -> Volume:
 def noise_ratio(place: Geometry, hr: Volume) -> float:
     """Sigma of LR over sigma of HR, in the same units of signal.
 
-    SNR goes with voxel volume times the square root of the samples measured: a k-space axis cut from N to M samples has N/M
-    times the voxel and M/N of the samples; a slice of another thickness has another voxel and as many samples; an average
-    over w voxels (bicubic) gains the square root of w.
+    SNR goes with voxel volume times the square root of the samples measured: a k-space axis cut from N to M samples has
+    N/M times the voxel and M/N of the samples; a slice of another thickness has another voxel and as many samples; an
+    average over w voxels (bicubic) gains the square root of w.
     """
     ratio = 1.0
     for axis, how in enumerate(place.acquisition):

@@ -1,13 +1,13 @@
 """Tissue parameters and sequence equations: from T1, T2, T2* and proton density to a magnitude signal.
 
 Sources:
-    Tissue parameters at 1.5 T of CSF, grey and white matter, fat, muscle and skin: BrainWeb (Collins et al., IEEE TMI 17,
-    463, 1998; Kwan, Evans and Pike, IEEE TMI 18, 1085, 1999). The rest (deep nuclei, marrow, blood, dura, vitreous) are
-    round values chosen to lie where clinical images show them: the pallidum is short in T2 from its iron, bone has
+    Tissue parameters at 1.5 T of CSF, grey and white matter, fat and muscle: BrainWeb (Collins et al., IEEE TMI 17,
+    463, 1998; Kwan, Evans and Pike, IEEE TMI 18, 1085, 1999). The rest (deep nuclei, skin, marrow, blood, dura, eye)
+    are round values chosen to lie where clinical images show them: the pallidum is short in T2 from its iron, bone has
     almost no visible protons, blood is washed out of a spin echo (flow void) and unsaturated in a gradient echo.
     Sequences: spoiled gradient echo (Ernst and Anderson, Rev. Sci. Instrum. 37, 93, 1966), spin echo and inversion
-    recovery as in Haacke et al., Magnetic Resonance Imaging (1999), chapters 8 and 18; MPRAGE is taken as inversion recovery
-    with a gradient echo at the inversion time (Mugler and Brookeman, MRM 15, 152, 1990), its echo train neglected.
+    recovery as in Haacke et al., Magnetic Resonance Imaging (1999); MPRAGE is taken as inversion recovery with a
+    gradient echo at the inversion time (Mugler and Brookeman, MRM 15, 152, 1990), its echo train neglected.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def spin_echo(tissue: Tissue, tr: float, te: float) -> float:
 
 
 def inversion_recovery(tissue: Tissue, tr: float, te: float, ti: float, t2: float) -> float:
-    """Magnitude after an inversion ``ti`` ms before the excitation, repeated every ``tr`` ms; ``t2``: decay until ``te``."""
+    """Magnitude after an inversion ``ti`` ms before the excitation, every ``tr`` ms; ``t2``: decay until ``te``."""
     magnetisation = 1 - 2 * math.exp(-ti / tissue.t1) / (1 + math.exp(-tr / tissue.t1))
     return tissue.density * abs(magnetisation) * math.exp(-te / t2)
 
@@ -116,9 +116,9 @@ def draw_sequence(contrast: Contrast, rng: np.random.Generator) -> Sequence:
     if contrast == "T2w":
         return Sequence("spin_echo", tr=rng.uniform(3500, 5500), te=rng.uniform(85, 105))
     if contrast == "PD":
-        return Sequence("spin_echo", tr=rng.uniform(2400, 3000), te=rng.uniform(14, 22))
+        return Sequence("spin_echo", tr=rng.uniform(2800, 3400), te=rng.uniform(17, 27))
     tr = rng.uniform(8500, 10000)
-    return Sequence("spin_echo", tr=tr, te=rng.uniform(105, 125), ti=csf_null_time(tr) * rng.uniform(0.985, 1.015))
+    return Sequence("spin_echo", tr=tr, te=rng.uniform(115, 140), ti=csf_null_time(tr) * rng.uniform(0.985, 1.015))
 
 
 def draw_tissues(rng: np.random.Generator, spread: float = 0.025) -> dict[str, Tissue]:
@@ -139,7 +139,7 @@ def draw_tissues(rng: np.random.Generator, spread: float = 0.025) -> dict[str, T
 
 
 def tissue_signals(contrast: Contrast, tissues: dict[str, Tissue], rng: np.random.Generator) -> dict[str, float]:
-    """Signal of every tissue under a drawn sequence, scaled so that white matter is 1000 in T1w, cortex 1000 otherwise."""
+    """Signal of every tissue under a drawn sequence; white matter is scaled to 1000 in T1w, cortex otherwise."""
     sequence = draw_sequence(contrast, rng)
     raw = {name: signal_of(tissue, sequence) for name, tissue in tissues.items()}
     scale = 1000 / raw["white" if contrast == "T1w" else "grey"]

@@ -112,7 +112,7 @@ class _InPlane:
         return planes.view(4, count, *self.shape)
 
     def _buffers(self, count: int) -> tuple[FloatArray, torch.Tensor, torch.Tensor]:
-        """Memory that is touched again and again for ``count`` planes; what `filtered` returned before is overwritten."""
+        """Memory for ``count`` planes, used again and again: what `filtered` returned before is overwritten."""
         import numpy as np
         import torch
 

@@ -1,0 +1,228 @@
+"""Training: exact resumption, honest logs, and what happens when it goes wrong."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from mrsr_bench import UserError
+from mrsr_bench.zoo.inference import build_network
+from mrsr_bench.zoo.methods import methods
+from mrsr_bench.zoo.patches import Prepared
+from mrsr_bench.zoo.recipe import parse_recipe
+from mrsr_bench.zoo.trainer import Trainer, TrainingDiverged
+
+SUPERVISED = {
+    "name": "l1",
+    "kind": "supervised",
+    "steps": 12,
+    "batch": 2,
+    "patch": [8, 8, 8],
+    "generator": {"lr": 1e-3, "schedule": "cosine", "warmup": 2, "clip": 1.0},
+    "ema": 0.9,
+    "validate_every": 4,
+}
+ADVERSARIAL = {
+    "name": "gan",
+    "kind": "wgan_gp",
+    "steps": 4,
+    "batch": 2,
+    "patch": [8, 8, 8],
+    "losses": {"l1": 1.0, "adversarial": 0.1},
+    "generator": {"lr": 1e-4},
+    "discriminator": {"lr": 1e-4},
+    "discriminator_width": 2,
+    "game": {"warmup": 3, "d_per_g": 2, "extra_every": 2, "extra_d": 1},
+    "validate_every": 2,
+    "select": "em_distance",
+}
+
+
+def recipe(*stages, **more):
+    return parse_recipe(
+        {
+            "name": "test",
+            "summary": "tiny",
+            "regrid": "linear",
+            "augment": ["flip", "swap", "scale"],
+            "validation_patches": 2,
+            "stages": [dict(stage) for stage in stages],
+            **more,
+        },
+        "test",
+    )
+
+
+def volumes(count=2, size=20, bad=False):
+    found = []
+    for index in range(count):
+        rng = np.random.default_rng(index)
+        hr = rng.random((size, size, size)).astype(np.float32)
+        lr = (hr + np.roll(hr, 1, 0) + np.roll(hr, 1, 1)) / 3
+        if bad:
+            hr[...] = np.nan
+        found.append(Prepared(f"s{index}", lr, hr, np.arange(size**3, dtype=np.int32), 1.0))
+    return found
+
+
+def trainer(folder, stages, *, seed=0, bad=False, **more):
+    network = build_network(methods.get("mdcsrn_b1u2_k2"), {"global_skip": True}, seed=seed)
+    chosen = recipe(*stages)
+    identity = {"recipe": chosen.model_dump(mode="json"), "seed": seed}
+    data = volumes(bad=bad)
+    return Trainer(network, chosen, data, volumes(1), folder, identity=identity, seed=seed, **more)
+
+
+class KilledError(Exception):
+    pass
+
+
+def killed_after(one, steps):
+    """Make the training die in the middle of its update number ``steps``, as a kill would."""
+    count = {"left": steps}
+    for name in ("_generator_step", "_critic_step"):
+        real = getattr(one, name)
+
+        def dying(*arguments, real=real):
+            count["left"] -= 1
+            if count["left"] < 0:
+                raise KilledError
+            return real(*arguments)
+
+        setattr(one, name, dying)
+    return one
+
+
+def final_weights(folder, stage):
+    return torch.load(folder / f"best-{stage}.pt", weights_only=True)["network"]
+
+
+def records(folder):
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+
+
+def without_time(found):
+    return [{k: v for k, v in record.items() if k != "seconds"} for record in found]
+
+
+@pytest.mark.parametrize("kills", [[5], [13], [3, 6], [16, 5]])
+def test_killed_and_resumed_ends_with_the_same_bits(tmp_path, kills):
+    stages = (SUPERVISED, ADVERSARIAL)
+    trainer(tmp_path / "whole", stages).run()
+    for steps in kills:
+        with pytest.raises(KilledError):
+            killed_after(trainer(tmp_path / "killed", stages, checkpoint_seconds=0), steps).run()
+    resumed = trainer(tmp_path / "killed", stages, checkpoint_seconds=0)
+    resumed.run()
+    for stage in ("l1", "gan"):
+        whole, again = (final_weights(tmp_path / f, stage) for f in ("whole", "killed"))
+        assert all(torch.equal(whole[k], again[k]) for k in whole), stage
+    assert without_time(records(tmp_path / "whole")) == without_time(records(tmp_path / "killed"))
+
+
+def test_a_kill_between_checkpoints_goes_back_to_the_last_one(tmp_path):
+    trainer(tmp_path / "whole", (SUPERVISED,)).run()
+    first = killed_after(trainer(tmp_path / "killed", (SUPERVISED,), checkpoint_seconds=1e9), 9)
+    with pytest.raises(KilledError):
+        first.run()
+    resumed = trainer(tmp_path / "killed", (SUPERVISED,))
+    resumed.run()
+    whole, again = (final_weights(tmp_path / f, "l1") for f in ("whole", "killed"))
+    assert all(torch.equal(whole[k], again[k]) for k in whole)
+    assert without_time(records(tmp_path / "whole")) == without_time(records(tmp_path / "killed"))
+
+
+def test_a_half_written_checkpoint_is_never_read(tmp_path):
+    stages = (SUPERVISED,)
+    with pytest.raises(KilledError):
+        killed_after(trainer(tmp_path, stages, checkpoint_seconds=0), 6).run()
+    partial = tmp_path / "checkpoint-00-000000099.partial"
+    partial.mkdir()
+    (partial / "state.pt").write_bytes(b"half")
+    trainer(tmp_path, stages).run()
+    assert records(tmp_path)[-1]["step"] == 11
+
+
+def test_a_finished_training_is_not_trained_again(tmp_path):
+    trainer(tmp_path, (SUPERVISED,)).run()
+    before = records(tmp_path)
+    killed_after(trainer(tmp_path, (SUPERVISED,)), 0).run()
+    assert records(tmp_path) == before
+
+
+def test_fresh_starts_anew_and_another_training_is_refused(tmp_path):
+    trainer(tmp_path, (SUPERVISED,)).run()
+    with pytest.raises(UserError, match="another recipe, data set or seed.*--fresh"):
+        trainer(tmp_path, (SUPERVISED,), seed=1).run()
+    trainer(tmp_path, (SUPERVISED,), seed=1).run(fresh=True)
+    assert len([r for r in records(tmp_path) if "loss" in r]) == 12
+
+
+def test_nan_stops_with_a_sentence_and_keeps_the_last_checkpoint(tmp_path):
+    good = trainer(tmp_path, (SUPERVISED,), checkpoint_seconds=0)
+    real = good._generator_step
+
+    def poisoned(*arguments):
+        record = real(*arguments)
+        return {**record, "loss": float("nan")} if good.progress.step == 7 else record
+
+    good._generator_step = poisoned
+    with pytest.raises(TrainingDiverged, match=r"NaN or infinite in stage l1 at step 7") as caught:
+        good.run()
+    assert "\n" not in str(caught.value)
+    kept = sorted(p.name for p in tmp_path.glob("checkpoint-*"))
+    assert kept[-1] == "checkpoint-00-000000007"
+    assert torch.load(tmp_path / kept[-1] / "state.pt", weights_only=True)["progress"]["step"] == 7
+
+
+def test_nan_in_the_data_stops_the_training(tmp_path):
+    with pytest.raises(TrainingDiverged):
+        trainer(tmp_path, (SUPERVISED,), bad=True).run()
+
+
+def test_the_log_tells_loss_rate_and_validation_against_the_input(tmp_path):
+    trainer(tmp_path, (SUPERVISED,)).run()
+    found = records(tmp_path)
+    assert [r["step"] for r in found if "loss" in r] == list(range(12))
+    validations = [r for r in found if "val_psnr" in r]
+    assert [r["step"] for r in validations] == [3, 7, 11]
+    assert all(r["val_baseline_psnr"] == validations[0]["val_baseline_psnr"] for r in validations)
+    assert found[0]["lr"] == pytest.approx(5e-4)
+    assert list((tmp_path / "tensorboard").iterdir())
+
+
+def test_validation_picks_the_best_step(tmp_path):
+    trainer(tmp_path, (SUPERVISED,)).run()
+    validations = [r for r in records(tmp_path) if "val_psnr" in r]
+    best = torch.load(tmp_path / "best-l1.pt", weights_only=True)
+    assert best["val_psnr"] == pytest.approx(max(r["val_psnr"] for r in validations), abs=1e-3)
+
+
+def test_the_second_stage_starts_from_the_first_ones_best(tmp_path):
+    one = trainer(tmp_path, (SUPERVISED, {**ADVERSARIAL, "generator": {"lr": 1e-12}}))
+    one.run()
+    first, second = (final_weights(tmp_path, s) for s in ("l1", "gan"))
+    for name in first:
+        if name.endswith(("weight", "bias")):
+            torch.testing.assert_close(first[name], second[name], atol=1e-6, rtol=0)
+
+
+def test_the_critic_moves_as_the_game_says(tmp_path):
+    trainer(tmp_path, (SUPERVISED, ADVERSARIAL)).run()
+    turns = "".join(r["turn"] for r in records(tmp_path) if r["stage"] == "gan" and "turn" in r)
+    assert turns == "ddd" + "ddg" + "ddg" + "d" + "ddg" + "ddg"
+
+
+def test_training_lowers_the_loss(tmp_path):
+    trainer(tmp_path, ({**SUPERVISED, "steps": 60, "validate_every": 60},)).run()
+    found = [r for r in records(tmp_path) if "val_psnr" in r]
+    assert found[-1]["val_psnr"] > found[-1]["val_baseline_psnr"]
+
+
+def test_the_same_seed_trains_the_same_and_another_seed_does_not(tmp_path):
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        trainer(tmp_path / name, (SUPERVISED,), seed=seed).run()
+    a, b, c = (final_weights(tmp_path / n, "l1") for n in "abc")
+    assert all(torch.equal(a[k], b[k]) for k in a)
+    assert any(not torch.equal(a[k], c[k]) for k in a)
