@@ -23,7 +23,9 @@ class Named(Protocol):
     """What a component needs to be registered: a name."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """What the component is called."""
+        ...
 
 
 T = TypeVar("T", bound=Named)

@@ -1,6 +1,6 @@
 """Model cards: one README.md beside every weight file, with metadata that the Hugging Face Hub reads.
 
-Everything on a card comes from ``config.json``, the training log and, once there is one, a stored run; nothing is typed in.
+Everything on a card comes from ``config.json``, the training log and, once there is one, a stored run.
 ``python -m mrsr_bench.zoo.cards FOLDER RUN...`` puts the scores of runs on the card of the weights that made them.
 """
 
@@ -58,7 +58,7 @@ def _lines(spec: MethodSpec, config: Mapping[str, Any], folder: Path) -> list[st
     validation = config["validation"]
     modes = validation["psnr_by_batch_norm"]
     chosen = config["tiling"]["batch_norm"]
-    factor = " x ".join(f"{f:g}" for f in config["task"]["parameters"]["factor"])
+    factor = "x".join(f"{f:g}" for f in config["task"]["parameters"]["factor"])
     lines = [
         *_front_matter(spec, config),
         "",
@@ -72,12 +72,12 @@ def _lines(spec: MethodSpec, config: Mapping[str, Any], folder: Path) -> list[st
         "",
         "```",
         "pip install mrsr-bench",
-        f"mrsr-bench upscale IN.nii.gz OUT.nii.gz --model {spec.name} --factor {'x'.join(f'{f:g}' for f in config['task']['parameters']['factor'])} --profile kspace",
+        f"mrsr-bench upscale IN.nii.gz OUT.nii.gz --model {spec.name} --factor {factor} --profile kspace",
         f"mrsr-bench run --model {spec.name} --dataset PATH --protocol {config['protocol']}",
         "```",
         "",
-        "Meant for research on MRI super-resolution and for comparison. **Not a medical device**: a network can invent or remove",
-        "structure, and nobody has tested this one for any clinical decision.",
+        "Meant for research on MRI super-resolution and for comparison. **Not a medical device**: a network can",
+        "invent or remove structure, and nobody has tested this one for any clinical decision.",
         "",
         "## Training data",
         "",
@@ -118,7 +118,7 @@ def _training_state(config: Mapping[str, Any], folder: Path) -> list[str]:
     if recipe["name"] != "paper":
         lines += [
             "",
-            "> **Undertrained.** The paper trains far longer, on far more subjects; read these scores as a lower bound.",
+            "> **Undertrained.** The paper trains far longer, on far more subjects; these scores are a lower bound.",
         ]
     return [*lines, ""]
 
@@ -128,7 +128,9 @@ def _scores(run: Mapping[str, Any]) -> list[str]:
     lines = [
         f"## Scores: {run['dataset']}, protocol `{run['protocol']}`",
         "",
-        f"`{run['command']}`, weights SHA-256 `{run['weights_sha256'][:16]}`, protocol hash `{run['protocol_hash'][:16]}`.",
+        f"`{run['command']}`",
+        "",
+        f"Weights SHA-256 `{run['weights_sha256'][:16]}`, protocol hash `{run['protocol_hash'][:16]}`.",
         "",
     ]
     keys = [key for key in SCORED if run["scores"].get(key, {}).get("mean") is not None]

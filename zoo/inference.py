@@ -148,7 +148,7 @@ class NetworkUpscaler:
     def __init__(
         self, network: nn.Module, interpolation: Interpolation, tiling: Tiling, device: str, autocast: bool
     ) -> None:
-        self.network = network.eval().to(device, memory_format=torch.channels_last_3d)
+        self.network = network.eval().to(device).to(memory_format=torch.channels_last_3d)
         set_batch_norm(self.network, tiling.batch_norm)
         self.interpolation, self.tiling, self.device, self.autocast = interpolation, tiling, device, autocast
 
@@ -220,8 +220,8 @@ def load_method(
     if found is None:
         for_task = f" for {task}" if task else ""
         raise UserError(
-            f"there are no weights of {name}{for_task} here; train them with `mrsr-bench train --model {name} --dataset ...` "
-            "or name a file with --weights"
+            f"there are no weights of {name}{for_task} here; train them with "
+            f"`mrsr-bench train --model {name} --dataset ...` or name a file with --weights"
         )
     config = found.config
     network = build_network(resolved, config["network"])

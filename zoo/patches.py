@@ -1,4 +1,6 @@
-"""Patches: what a training step sees. Volumes are degraded once and memory-mapped; a patch is a function of (seed, step).
+"""Patches: what a training step sees. Volumes are degraded once and memory-mapped.
+
+A patch is a function of (seed, step).
 
 Volumes are stored in world axis order (R, A, S), so that a network always meets the degraded axes in the same place.
 """
@@ -11,7 +13,7 @@ from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -113,8 +115,8 @@ class PatchSampler:
             if any(n < p for n, p in zip(volume.lr.shape, patch, strict=True)):
                 size = " x ".join(map(str, patch))
                 raise UserError(
-                    f"{volume.subject}: a volume of shape {volume.lr.shape} is smaller than the patch of {size} voxels; "
-                    "use a recipe with smaller patches"
+                    f"{volume.subject}: a volume of shape {volume.lr.shape} is smaller than the patch of {size} "
+                    "voxels; use a recipe with smaller patches"
                 )
         if not volumes:
             raise UserError("there is no volume to train on")
@@ -151,10 +153,8 @@ class PatchSampler:
     def get(self, step: int, rank: int = 0, world: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
         """LR and HR of batch ``step``, each (n, 1, *patch) float32; the next batch is made meanwhile."""
         wanted = (step, rank, world)
-        if self._ahead is not None and self._ahead[0] == wanted:
-            pair = self._ahead[1].result()
-        else:
-            pair = self._make(*wanted)
+        made = self._ahead is not None and self._ahead[0] == wanted
+        pair = self._ahead[1].result() if self._ahead is not None and made else self._make(*wanted)
         self._ahead = ((step + 1, rank, world), self._pool.submit(self._make, step + 1, rank, world))
         return pair
 
@@ -178,5 +178,5 @@ def fixed_patches(
             for s in (int(np.clip(c - edge // 2, 0, n - edge)) for c, n in zip(centre, volume.lr.shape, strict=True))
         )
         lr, hr = (torch.from_numpy(np.array(v[box])[None, None]) for v in (volume.lr, volume.hr))
-        found.append((lr, hr, cast(float, volume.range)))
+        found.append((lr, hr, volume.range))
     return found

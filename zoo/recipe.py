@@ -107,7 +107,10 @@ class Stage(_Data):
 
 
 class Recipe(_Data):
-    """``regrid`` makes the network's input, ``network`` overrides constructor arguments, ``deviations`` go on the card."""
+    """A whole training.
+
+    ``regrid`` makes the network's input, ``network`` overrides constructor arguments, ``deviations`` go on the card.
+    """
 
     name: str
     summary: str

@@ -1,8 +1,8 @@
 """Training: stages of a recipe, one after the other, resumable at any moment.
 
-Every update is a function of (seed, step): patches, penalties, learning rates. A checkpoint (written to a temporary folder,
-then renamed) holds weights, optimisers and counters, so a killed and resumed training ends with the same bits as one that
-was left alone, on the same machine type and thread count. accelerate carries devices, mixed precision and DDP.
+Every update is a function of (seed, step): patches, penalties, learning rates. A checkpoint (written to a temporary
+folder, then renamed) holds weights, optimisers and counters, so a killed and resumed training ends with the same bits
+as one that was left alone, on the same machine type and thread count. accelerate carries devices, mixed precision and DDP.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ VALIDATION_MARGIN = 4
 State = dict[str, Any]
 
 
-class TrainingDiverged(UserError):
+class TrainingDivergedError(UserError):
     """The loss became NaN or infinite; the last good checkpoint is kept."""
 
 
@@ -44,6 +44,7 @@ class Progress:
     step: int = 0
     generator_steps: int = 0
     seconds: float = 0.0
+    psnr: float = 0.0
     best: dict[str, float] = field(default_factory=dict)
     best_step: dict[str, int] = field(default_factory=dict)
     log_bytes: int = 0
@@ -107,7 +108,7 @@ class Trainer:
             The folder with ``best.pt`` of every stage, ``log.jsonl`` and ``loss.png``.
 
         Raises:
-            TrainingDiverged: the loss became NaN or infinite.
+            TrainingDivergedError: the loss became NaN or infinite.
             UserError: the folder holds the checkpoints of another training.
         """
         if fresh:
@@ -116,7 +117,8 @@ class Trainer:
         saved = self._newest()
         if saved is not None and saved["identity"] != self.identity:
             raise UserError(
-                f"{self.folder} holds a training of another recipe, data set or seed; pass --fresh to start anew, or another --out"
+                f"{self.folder} holds a training of another recipe, data set or seed; "
+                "pass --fresh to start anew, or another --out"
             )
         if saved is not None:
             self.progress = Progress(**saved["progress"])
@@ -137,7 +139,7 @@ class Trainer:
         accelerator = self.accelerator
         if saved is None or saved["stage_state"] is None:
             self._start_from_best_of_previous()
-        network = self.network.to(self.device, memory_format=self.layout)
+        network = self.network.to(self.device).to(memory_format=self.layout)
         network.train()
         g_optimiser = torch.optim.Adam(network.parameters(), lr=stage.generator.lr, betas=stage.generator.betas)
         critic: nn.Module | None = None
@@ -145,7 +147,8 @@ class Trainer:
         if stage.kind == "wgan_gp":
             assert stage.discriminator is not None
             torch.manual_seed(self.seed)
-            critic = Discriminator3D(stage.patch, stage.discriminator_width).to(self.device, memory_format=self.layout)
+            critic = Discriminator3D(stage.patch, stage.discriminator_width).to(self.device)
+            critic = critic.to(memory_format=self.layout)
             d_optimiser = torch.optim.Adam(
                 critic.parameters(), lr=stage.discriminator.lr, betas=stage.discriminator.betas
             )
@@ -173,9 +176,9 @@ class Trainer:
                 else:
                     record = self._critic_step(stage, model, critic, d_optimiser, lr, hr, step, total)
                 if not all(math.isfinite(v) for v in record.values()):
-                    raise TrainingDiverged(
-                        f"the loss became NaN or infinite in stage {stage.name} at step {step}; the last good checkpoint is kept "
-                        f"in {self.folder}, lower the learning rate in the recipe and start with --fresh"
+                    raise TrainingDivergedError(
+                        f"the loss became NaN or infinite in stage {stage.name} at step {step}; the last good checkpoint "
+                        f"is kept in {self.folder}, lower the learning rate in the recipe and start with --fresh"
                     )
                 self.progress.step += 1
                 self.progress.generator_steps += turn == "g"
@@ -196,7 +199,7 @@ class Trainer:
                     left = (total - self.progress.step) / max(rate, 1e-9)
                     self._say(
                         f"{stage.name} {self.progress.step}/{total}  loss {next(iter(record.values())):.5f}  "
-                        f"val {self.progress.best.get(stage.name, float('nan')):.3f}  {rate:.2f} it/s  ETA {left / 60:.1f} min",
+                        f"PSNR {self.progress.psnr:.3f} dB  {rate:.2f} it/s  ETA {left / 60:.1f} min",
                     )
         finally:
             sampler.close()
@@ -289,9 +292,12 @@ class Trainer:
                 sr = network(lr).float()
             psnr += masked_psnr(sr, hr, peak) / len(self.val)
             if critic is not None:
-                box = (..., *(slice(0, p) for p in stage.patch))
+                a, b, c = stage.patch
                 with self._autocast(stage):
-                    distance += float((critic(hr[box]) - critic(sr[box])).float().mean()) / len(self.val)
+                    distance += float((critic(hr[..., :a, :b, :c]) - critic(sr[..., :a, :b, :c])).float().mean()) / len(
+                        self.val
+                    )
+        self.progress.psnr = psnr
         record = {"val_psnr": psnr, "val_baseline_psnr": baseline}
         if critic is not None:
             record["val_em_distance"] = distance

@@ -1,4 +1,4 @@
-"""Weights: safetensors with sha256, configuration, golden tensors, log and card; found, checked, loaded, exported.
+"""Weights: safetensors with sha256, configuration, golden tensors, log and card.
 
 Order of resolution: an explicit path, the local store (``MRSR_BENCH_HOME/weights``), the files shipped with the package.
 A folder of weights is called ``{method}--{task}`` and holds ``model.safetensors`` (float16), ``config.json``,
@@ -142,13 +142,25 @@ def sha256_of_file(file: Path) -> str:
     return _digest(file, file.stat().st_mtime_ns)
 
 
+def _parsed(text: str, source: str) -> dict[str, Any]:
+    """A configuration of weights from JSON, checked for what loading needs."""
+    try:
+        config: dict[str, Any] = json.loads(text)
+        for key in ("method", "protocol", "task", "network", "regrid", "tiling"):
+            _ = config[key]
+    except (ValueError, KeyError, TypeError, IndexError) as error:
+        raise UserError(
+            f"{source}: holds no configuration of weights; expected weights written by mrsr-bench"
+        ) from error
+    return config
+
+
 def _read_config(path: Path) -> dict[str, Any]:
     try:
-        config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        _ = config["method"], config["task"], config["network"], config["regrid"], config["tiling"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path}: is not the configuration of weights; delete that folder or train again") from error
-    return config
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read; delete that folder or train again") from error
+    return _parsed(text, str(path))
 
 
 def _metadata(file: Path) -> dict[str, Any]:
@@ -161,8 +173,7 @@ def _metadata(file: Path) -> dict[str, Any]:
         raise UserError(f"{file.name}: is not a readable safetensors file ({error})") from error
     if text is None:
         raise UserError(f"{file.name}: does not say which method it belongs to; expected weights written by mrsr-bench")
-    config: dict[str, Any] = json.loads(text)
-    return config
+    return _parsed(text, file.name)
 
 
 def load_tensors(weights: Weights) -> dict[str, torch.Tensor]:

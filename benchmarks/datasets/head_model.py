@@ -94,7 +94,8 @@ class Anatomy:
     def world_point(self, point: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """Atlas points (n, 3) in the world, the warp neglected."""
         centre = np.array(HEAD_CENTRE)
-        return (point * np.array(self.scale) - centre) @ _rotation(self.rotation).T + centre + np.array(self.shift)
+        turned = (point * np.array(self.scale) - centre) @ _rotation(self.rotation).T
+        return np.asarray(turned + centre + np.array(self.shift))
 
     @property
     def mean_scale(self) -> float:
@@ -103,9 +104,12 @@ class Anatomy:
 
 
 def _rotation(degrees: Point) -> npt.NDArray[np.float64]:
-    from scipy.spatial.transform import Rotation
-
-    return np.asarray(Rotation.from_euler("xyz", degrees, degrees=True).as_matrix())
+    """Turn about x, then y, then z."""
+    (cx, cy, cz), (sx, sy, sz) = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+    about_x = np.array([[1, 0, 0], [0, cx, -sx], [0, sx, cx]])
+    about_y = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
+    about_z = np.array([[cz, -sz, 0], [sz, cz, 0], [0, 0, 1]])
+    return np.asarray(about_z @ about_y @ about_x)
 
 
 @dataclass(frozen=True)
@@ -141,6 +145,9 @@ def build_fields(anatomy: Anatomy, low: Point, high: Point) -> HeadFields:
     core = union(union(fields["putamen"], fields["thalamus"]), union(fields["caudate"], fields["ventricle"]))
     fields.update(_brain(rng, anatomy, points, mirrored, core, lattice, step))
     fields.update(_skull_and_scalp(rng, anatomy, mirrored, fields, lattice))
+    falx = meet(meet(-4 - fields["commissure"], points[2] + 0.25 * points[1] + 10), fields["cavity"] + 1)
+    tentorium = meet(fields["cerebrum"] + 3.2, 5 - np.abs(fields["cerebellum"] + 1.1))
+    fields.update({"falx": meet(falx, 5 - np.abs(points[0])), "tentorium": tentorium})
     fields["gain"] = _gain(rng, lattice, low, high)
     return HeadFields(lattice, {name: np.ascontiguousarray(f, dtype=np.float32) for name, f in fields.items()}, anatomy)
 
@@ -180,7 +187,7 @@ def _brain(
     inside = np.maximum(commissure, 0)
     medial = np.sqrt(x * x + inside * inside)
     depth = -union(-hull, -medial, 20)
-    slope = np.stack(np.gradient(depth, *steps))
+    slope = np.asarray(np.gradient(depth, *steps))
     slope /= np.maximum(np.sqrt((slope**2).sum(axis=0)), 0.3)
     bend = [np.float32(3.0) * smooth_field(rng, axes, 14.0) for _ in range(3)]
     reach = np.clip(depth, -4, 30)
@@ -297,8 +304,9 @@ def _skull_and_scalp(
     skin = union(union(skin, neck, 16), union(face, ellipsoid(points, (31, 47, -30), (17, 17, 16)), 6), 14)
 
     streaks = StripeNoise(rng, 26.0, 0.3).signed_distance((x, y, 0.3 * z), (LATTICE_MM,) * 3)
-    low = union(-34 - z - 0.12 * y, np.float32(14) * flank - 7, 3)
-    muscle = meet(meet(skin - (4.5 + 1.5 * smooth_field(rng, axes, 30.0)), low, 3), np.abs(streaks) - 0.35, 0.5)
+    low = union(-34 - z - np.float32(0.12) * y, np.float32(14) * flank - 7, 3)
+    fat = np.float32(4.5) + np.float32(1.5) * smooth_field(rng, axes, 30.0)
+    muscle = meet(meet(skin - fat, low, 3), np.abs(streaks) - np.float32(0.35), 0.5)
     muscle = meet(muscle, -skull - 0.6, 0)
     air = ellipsoid(points, (0, 44, -44), (12, 26, 17))
     air = union(air, ellipsoid(points, (5, 44, -26), (7, 18, 9)), 3)

@@ -84,6 +84,8 @@ class _Painter:
         "muscle": ("muscle", 2.0),
         "skull": ("skull", 2.0),
         "cavity": ("cavity", 2.0),
+        "falx": ("falx", 1.0),
+        "tentorium": ("tentorium", 1.0),
         "orbit": ("orbit", 3.0),
         "air": ("air", 3.0),
         "cerebrum": ("cerebrum", 2.0),
@@ -141,7 +143,7 @@ class _Painter:
                 yield _Region(self, name, start, (rows, box[1], box[2]))
 
     def opacity(self, distance: Array) -> Array:
-        return np.clip(distance * np.float32(self.sharpness) + np.float32(0.5), 0, 1)
+        return np.asarray(np.clip(distance * np.float32(self.sharpness) + np.float32(0.5), 0, 1), dtype=np.float32)
 
     def paint(self, canvas: _Canvas, start: int, stop: int) -> None:
         """All layers of the fine slices ``start`` to ``stop``, from the outside in."""
@@ -169,7 +171,7 @@ class _Painter:
             slab = covered[start:stop]
             if slab.any():
                 everything = (slice(0, slab.shape[0]), slice(0, slab.shape[1]), slice(0, slab.shape[2]))
-                canvas.cover(everything, slab.astype(np.float32) / 255, self.signals[kind], "vessel")
+                canvas.cover(everything, slab * np.float32(1 / 255), self.signals[kind], "vessel")
         for region in self._regions(start, stop, "head"):
             canvas.signal[region.box] *= region["gain"]
 
@@ -206,12 +208,13 @@ class _Painter:
         value = self.signals
         for region in self._regions(start, stop, "cavity"):
             canvas.cover(region.box, self.opacity(region["cavity"]), value["csf"], "csf")
-            falx = np.minimum(
-                0.55 - np.abs(region["x"] + np.float32(0.9) * region["wander"]), -4 - region["commissure"]
+        for region in self._regions(start, stop, "falx", "tentorium"):
+            across = (
+                region["x"] + np.float32(0.9) * region["wander"]
+                if region.name == "falx"
+                else region["cerebellum"] + 1.1
             )
-            falx = np.minimum(np.minimum(falx, region["z"] + 0.25 * region["y"] + 10), region["cavity"] + 1)
-            tent = np.minimum(0.55 - np.abs(region["cerebellum"] + 1.1), region["cerebrum"] + 3.2)
-            sheet = np.maximum(falx, tent)
+            sheet = np.minimum(0.55 - np.abs(across), region[region.name])
             canvas.cover(region.box, self.opacity(sheet), value["dura"], "other_soft_tissue")
         for region in self._regions(start, stop, "cerebrum"):
             depth = _cortical_depth(region, self.head.anatomy.sulcus, self.head.anatomy.atrophy)
@@ -252,7 +255,7 @@ def _closest(a: Array, b: Array, blend: float = 1.6) -> Array:
 def _beyond(distance: Array, excess: Array) -> Array:
     """Distance to a sheet that ends: beside it ``distance``, ``excess`` > 0 past its edge."""
     past = np.maximum(excess, 0)
-    return np.sqrt(distance * distance + past * past)
+    return np.asarray(np.sqrt(distance * distance + past * past), dtype=np.float32)
 
 
 def _cortical_depth(region: _Region, sulcus: float, atrophy: float) -> Array:

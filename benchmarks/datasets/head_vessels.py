@@ -63,10 +63,15 @@ def draw_vessels(
 
 
 def _smooth(nodes: Path, step: float = 0.6) -> Path:
-    from scipy.interpolate import PchipInterpolator
+    """A rounded course through ``nodes``, a point every ``step`` mm."""
+    from scipy.ndimage import gaussian_filter1d
 
     along = np.concatenate([[0], np.cumsum(np.linalg.norm(np.diff(nodes, axis=0), axis=1))])
-    return np.asarray(PchipInterpolator(along, nodes)(np.linspace(0, along[-1], int(along[-1] / step) + 2)))
+    at = np.linspace(0, along[-1], int(along[-1] / step) + 2)
+    course = np.stack([np.interp(at, along, node) for node in nodes.T], axis=1)
+    rounded = gaussian_filter1d(course, 2.5 / step, axis=0, mode="nearest")
+    rounded[[0, -1]] = course[[0, -1]]
+    return np.asarray(rounded)
 
 
 def _wind(rng: np.random.Generator, count: int) -> Path:

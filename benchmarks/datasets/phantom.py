@@ -8,10 +8,10 @@ more than noise and formulas.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -45,6 +45,7 @@ _BRAIN = (2, 12)
 """First and last of the brain's `LABELS` (ventricles, among them, are left out)."""
 
 Matrix = npt.NDArray[np.float64]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -117,12 +118,12 @@ class PhantomCase(Case):
         scan = self._scan()
         params = degradation.sample(np.random.default_rng(subject_seed(seed, self.subject)), scan.hr, settings)
         place = degradation.geometry(scan.hr.grid, params)
-        if degradation.name in SAMPLED_FROM_THE_OBJECT and not any(params.get(name) for name in _VOXEL_WISE):
+        if degradation.name in SAMPLED_FROM_THE_OBJECT and not _sets(params, *_VOXEL_WISE):
             clean = _sampled(scan, place)
         else:
             clean = degradation.apply(scan.noise_free, params)
         lr = clean.data
-        if params.get("snr") is None:
+        if not _sets(params, "snr"):
             rng = np.random.default_rng(subject_seed(seed, f"{self.image}:lr-noise"))
             lr = _magnitude(lr, scan.sigma * noise_ratio(place, scan.hr), rng)
         box = tuple(slice(a, b) for a, b in zip(place.start, place.stop, strict=True))
@@ -212,6 +213,7 @@ def _scan(number: int, settings: PhantomSettings) -> _Scan:
     from mrsr_bench.benchmarks.datasets.head_model import Anatomy, build_fields
     from mrsr_bench.benchmarks.datasets.head_rendering import Fine, render
     from mrsr_bench.benchmarks.datasets.signal import draw_tissues, tissue_signals
+    from mrsr_bench.benchmarks.degradations.kspace_truncation import truncation_matrix
     from mrsr_bench.zoo.regrid import apply_matrices
 
     subject = f"phantom-{number:03d}"
@@ -220,13 +222,15 @@ def _scan(number: int, settings: PhantomSettings) -> _Scan:
     rng = np.random.default_rng(subject_seed(settings.seed, f"{subject}:{settings.contrast}"))
     signals = tissue_signals(settings.contrast, tissues, rng)
     affine = settings.affine
-    low: Triple = tuple(affine[:3, 3].tolist())
-    high = tuple(a + (n - 1) * h for a, n, h in zip(low, settings.shape, settings.spacing, strict=True))
+    low = _triple(affine[:3, 3].tolist())
+    high = _triple(a + (n - 1) * h for a, n, h in zip(low, settings.shape, settings.spacing, strict=True))
     fine = Fine(
-        shape=_triple(FINER * n for n in settings.shape), origin=low, spacing=tuple(h / FINER for h in settings.spacing)
+        shape=_triple(FINER * n for n in settings.shape),
+        origin=low,
+        spacing=_triple(h / FINER for h in settings.spacing),
     )
     data, labels = render(build_fields(anatomy, low, high), fine, signals, every=FINER)
-    clean = apply_matrices(data, [resample_matrix(n, FINER * n) for n in settings.shape])
+    clean = apply_matrices(data, [truncation_matrix(FINER * n, n, None, 0.0) for n in settings.shape])
     noise_free = Volume(clean, affine, provenance={"source": f"{subject}_{settings.contrast}"})
     brain = (labels >= _BRAIN[0]) & (labels <= _BRAIN[1]) & (labels != 4)
     level = float(clean[brain if brain.any() else clean >= clean.mean()].mean())
@@ -235,20 +239,21 @@ def _scan(number: int, settings: PhantomSettings) -> _Scan:
     return _Scan(data, noise_free, noisy, labels, sigma)
 
 
-def _triple(numbers: Iterator[int]) -> tuple[int, int, int]:
+def _triple(numbers: Iterable[T]) -> tuple[T, T, T]:
     x, y, z = numbers
     return (x, y, z)
 
 
-def resample_matrix(kept: int, size: int) -> Matrix:
-    """`scipy.signal.resample` from ``size`` to ``kept`` samples as a matrix (kept, size)."""
-    from scipy.signal import resample
-
-    return np.asarray(resample(np.eye(size), kept, axis=0), dtype=np.float64)
+def _sets(params: object, *names: str) -> bool:
+    """Whether ``params``, or those of any part of a composition, give one of ``names`` a value."""
+    if isinstance(params, Mapping):
+        return any(value if key in names else _sets(value, *names) for key, value in params.items())
+    return isinstance(params, (list, tuple)) and any(_sets(part, *names) for part in params)
 
 
 def _sampled(scan: _Scan, place: Geometry) -> Volume:
     """LR without noise, from the fine object: one matrix per axis says how that axis was measured."""
+    from mrsr_bench.benchmarks.degradations.kspace_truncation import truncation_matrix
     from mrsr_bench.benchmarks.degradations.slices import box_matrix, gaussian_matrix
     from mrsr_bench.zoo.regrid import apply_matrices
 
@@ -260,13 +265,13 @@ def _sampled(scan: _Scan, place: Geometry) -> Volume:
         centres = change[axis, 3] + change[axis, axis] * np.arange(count)
         width = (how.width or 0.0) / grid.spacing[axis]
         if how.kind == "kspace":
-            matrices.append(resample_matrix(count, size))
+            matrices.append(truncation_matrix(size, count, None, 0.0))
         elif how.kind == "box":
             matrices.append(box_matrix(FINER * centres, FINER * width, size))
         elif how.kind == "gaussian":
             matrices.append(gaussian_matrix(FINER * centres, FINER * width, size))
         else:
-            matrices.append(resample_matrix(grid.shape[axis], size)[np.round(centres).astype(int)])
+            matrices.append(truncation_matrix(size, grid.shape[axis], None, 0.0)[np.round(centres).astype(int)])
     return scan.hr.with_data(apply_matrices(scan.fine, matrices), place.lr, acquisition=place.acquisition)
 
 

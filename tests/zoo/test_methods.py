@@ -109,7 +109,7 @@ def test_any_member_of_the_family_can_be_named(name):
 
 @pytest.mark.parametrize("name", ["mdcsrn_b0u4", "mdcsrn_b4u4_k0", "mdcsrn_b4u4k12", "mdcsrm", "mdcsrn_b4u4_k12_x"])
 def test_a_name_outside_the_family_is_refused_with_a_suggestion(name):
-    with pytest.raises(UserError, match="no method called .*mdcsrn"):
+    with pytest.raises(UserError, match=r"no method called .*mdcsrn"):
         methods.get(name)
 
 

@@ -28,7 +28,9 @@ def test_the_paper_game_at_its_corners():
     assert [game.turn(end + 200 + s) for s in range(6)] == list("dddddg")
 
 
-@pytest.mark.parametrize("game", [Game(), Game(warmup=3, d_per_g=2, extra_every=2, extra_d=1), Game(warmup=0, extra_d=0)])
+@pytest.mark.parametrize(
+    "game", [Game(), Game(warmup=3, d_per_g=2, extra_every=2, extra_d=1), Game(warmup=0, extra_d=0)]
+)
 @pytest.mark.parametrize("wanted", [1, 2, 3, 7, 501])
 def test_the_number_of_steps_is_counted_right(game, wanted):
     steps = game.steps_for(wanted)
@@ -83,7 +85,7 @@ def test_a_file_that_is_no_recipe_is_refused(tmp_path, content):
 def test_names_that_cannot_be_trained_are_refused():
     with pytest.raises(UserError, match="nothing to train"):
         trainable("cubic")
-    with pytest.raises(UserError, match="no recipe called 'fast'.*paper, quick"):
+    with pytest.raises(UserError, match=r"no recipe called 'fast'.*paper, quick"):
         resolve_recipe(methods.get("mdcsrn_b4u4"), "fast")
     with pytest.raises(UserError, match="cannot be read"):
         resolve_recipe(methods.get("mdcsrn_b4u4"), "nowhere.yaml")

@@ -11,7 +11,7 @@ from mrsr_bench.zoo.inference import build_network
 from mrsr_bench.zoo.methods import methods
 from mrsr_bench.zoo.patches import Prepared
 from mrsr_bench.zoo.recipe import parse_recipe
-from mrsr_bench.zoo.trainer import Trainer, TrainingDiverged
+from mrsr_bench.zoo.trainer import Trainer, TrainingDivergedError
 
 SUPERVISED = {
     "name": "l1",
@@ -153,7 +153,7 @@ def test_a_finished_training_is_not_trained_again(tmp_path):
 
 def test_fresh_starts_anew_and_another_training_is_refused(tmp_path):
     trainer(tmp_path, (SUPERVISED,)).run()
-    with pytest.raises(UserError, match="another recipe, data set or seed.*--fresh"):
+    with pytest.raises(UserError, match=r"another recipe, data set or seed.*--fresh"):
         trainer(tmp_path, (SUPERVISED,), seed=1).run()
     trainer(tmp_path, (SUPERVISED,), seed=1).run(fresh=True)
     assert len([r for r in records(tmp_path) if "loss" in r]) == 12
@@ -168,7 +168,7 @@ def test_nan_stops_with_a_sentence_and_keeps_the_last_checkpoint(tmp_path):
         return {**record, "loss": float("nan")} if good.progress.step == 7 else record
 
     good._generator_step = poisoned
-    with pytest.raises(TrainingDiverged, match=r"NaN or infinite in stage l1 at step 7") as caught:
+    with pytest.raises(TrainingDivergedError, match=r"NaN or infinite in stage l1 at step 7") as caught:
         good.run()
     assert "\n" not in str(caught.value)
     kept = sorted(p.name for p in tmp_path.glob("checkpoint-*"))
@@ -177,7 +177,7 @@ def test_nan_stops_with_a_sentence_and_keeps_the_last_checkpoint(tmp_path):
 
 
 def test_nan_in_the_data_stops_the_training(tmp_path):
-    with pytest.raises(TrainingDiverged):
+    with pytest.raises(TrainingDivergedError):
         trainer(tmp_path, (SUPERVISED,), bad=True).run()
 
 

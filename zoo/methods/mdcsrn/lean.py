@@ -1,10 +1,9 @@
 """The mDCSRN generator at inference on a CPU: the same arithmetic without concatenations.
 
 Features live channels-last in one buffer per block that each unit writes its part of; batch norm with running
-statistics is one multiply-add, ELU works in place, and 1x1x1 convolutions are matrix products, summed over levels instead
-of reading their concatenation. Same result as `MDCSRN.forward` to rounding.
+statistics is one multiply-add, ELU works in place, and 1x1x1 convolutions are matrix products, summed over levels
+instead of reading their concatenation. Same result as `MDCSRN.forward` to rounding.
 """
-# ruff: noqa: TID253 - imported by network.py only
 
 from __future__ import annotations
 
@@ -63,9 +62,9 @@ def _block(block: DenseBlock, entry: Tensor, scratch: Tensor) -> Tensor:
 def _over_levels(conv: nn.Conv3d, levels: list[Tensor]) -> Tensor:
     """A 1x1x1 convolution of the concatenation of ``levels``, without making it."""
     weight = _weight1(conv, levels[0].dtype)
-    parts = weight.split([level.shape[-1] for level in levels])
+    parts = torch.split(weight, [level.shape[-1] for level in levels])
     flat = [level.reshape(-1, level.shape[-1]) for level in levels]
-    total = flat[0] @ parts[0]
+    total: Tensor = flat[0] @ parts[0]
     if conv.bias is not None:
         total += conv.bias.to(total.dtype)
     for level, part in zip(flat[1:], parts[1:], strict=True):
@@ -79,7 +78,7 @@ def lean_forward(network: MDCSRN, x: Tensor, dtype: torch.dtype) -> Tensor:
     assert stem.bias is not None
     first = conv3d(x.to(dtype), stem.weight.to(dtype), stem.bias.to(dtype), padding=1)
     levels = [first.movedim(1, 4).contiguous()]
-    widest = max(module.norm.num_features for module in network.modules() if hasattr(module, "per_tile"))
+    widest = max(act.norm.num_features for act in network.normalisations())
     scratch = levels[0].new_empty(levels[0][..., 0].numel() * widest)
     for index, block in enumerate(network.blocks):
         entry = levels[0] if index == 0 else _over_levels(cast(nn.Conv3d, network.compressors[index - 1]), levels)

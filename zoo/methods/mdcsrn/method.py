@@ -1,8 +1,8 @@
 """mDCSRN and mDCSRN-GAN: multi-level densely connected 3D networks (Chen et al. 2020, arXiv 2003.01217).
 
-A re-implementation: the authors' repository holds no code. Where we deviate: convolutions carry no bias except stem and
-reconstruction; a unit's bottleneck has its own BN -> ELU; gradient penalty weight 10 and the critic's learning rate are not
-stated by the paper; what a recipe changes further stands in the recipe and on the card of the weights it made.
+A re-implementation: the authors' repository holds no code. Where we deviate: convolutions carry no bias except stem
+and reconstruction; a unit's bottleneck has its own BN -> ELU; gradient penalty weight 10 and the critic's learning rate
+are not stated by the paper; what a recipe changes further stands in the recipe and on the card of the weights it made.
 """
 
 from __future__ import annotations
@@ -61,10 +61,11 @@ def _spec(
 ) -> MethodSpec:
     arguments: dict[str, Any] = {"blocks": blocks, "units": units, "growth": growth, "head": head}
     twin = name.replace("mdcsrn_gan", "mdcsrn")
+    start = "WGAN-GP on top of the L1-trained dense" if gan else "dense"
     return MethodSpec(
         name=name,
         kind="network",
-        summary=f"{'WGAN-GP on top of the L1-trained ' if gan else ''}dense 3D network, {blocks} blocks of {units} units, k = {growth}",
+        summary=f"{start} 3D network, {blocks} blocks of {units} units, k = {growth}",
         paper=PAPER,
         build="mrsr_bench.zoo.methods.mdcsrn.network:MDCSRN",
         arguments=arguments,

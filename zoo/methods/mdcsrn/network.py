@@ -7,6 +7,8 @@ Convolutions are without bias except the stem and the reconstruction.
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
@@ -102,10 +104,14 @@ class MDCSRN(nn.Module):
             raise ValueError(f"head is direct or reconstruction, not {head!r}")
         if global_skip:
             nn.init.zeros_(last.weight)
-            nn.init.zeros_(last.bias)
+            nn.init.zeros_(cast(Tensor, last.bias))
+
+    def normalisations(self) -> list[NormAct]:
+        """Every BN -> ELU of the network."""
+        return [module for module in self.modules() if isinstance(module, NormAct)]
 
     def _can_be_lean(self, x: Tensor) -> bool:
-        per_tile = any(module.per_tile for module in self.modules() if isinstance(module, NormAct))
+        per_tile = any(act.per_tile for act in self.normalisations())
         return not self.training and not torch.is_grad_enabled() and x.device.type == "cpu" and not per_tile
 
     def forward(self, x: Tensor) -> Tensor:
