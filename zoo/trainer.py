@@ -2,7 +2,8 @@
 
 Every update is a function of (seed, step): patches, penalties, learning rates. A checkpoint (written to a temporary
 folder, then renamed) holds weights, optimisers and counters, so a killed and resumed training ends with the same bits
-as one that was left alone, on the same machine type and thread count. accelerate carries devices, mixed precision and DDP.
+as one that was left alone, on the same machine type and thread count. accelerate carries devices, mixed precision and
+DDP (supervised stages; `accelerate launch` or `torchrun`); files are written by the main process alone.
 """
 
 from __future__ import annotations
@@ -111,9 +112,11 @@ class Trainer:
             TrainingDivergedError: the loss became NaN or infinite.
             UserError: the folder holds the checkpoints of another training.
         """
-        if fresh:
-            shutil.rmtree(self.folder, ignore_errors=True)
-        self.folder.mkdir(parents=True, exist_ok=True)
+        if self.accelerator.is_main_process:
+            if fresh:
+                shutil.rmtree(self.folder, ignore_errors=True)
+            self.folder.mkdir(parents=True, exist_ok=True)
+        self.accelerator.wait_for_everyone()
         saved = self._newest()
         if saved is not None and saved["identity"] != self.identity:
             raise UserError(
@@ -123,7 +126,8 @@ class Trainer:
         if saved is not None:
             self.progress = Progress(**saved["progress"])
             self._say(f"resuming at stage {self.progress.stage + 1}, step {self.progress.step}")
-        self._open_log()
+        if self.accelerator.is_main_process:
+            self._open_log()
         try:
             while self.progress.stage < len(self.recipe.stages):
                 self._run_stage(self.recipe.stages[self.progress.stage], saved)
@@ -132,7 +136,9 @@ class Trainer:
                 self.progress.step = self.progress.generator_steps = 0
                 self._save_checkpoint(None)
         finally:
-            self._close_log()
+            if self.accelerator.is_main_process:
+                self._close_log()
+        self.accelerator.wait_for_everyone()
         return self.folder
 
     def _run_stage(self, stage: Stage, saved: State | None) -> None:
@@ -177,8 +183,8 @@ class Trainer:
                     record = self._critic_step(stage, model, critic, d_optimiser, lr, hr, step, total)
                 if not all(math.isfinite(v) for v in record.values()):
                     raise TrainingDivergedError(
-                        f"the loss became NaN or infinite in stage {stage.name} at step {step}; the last good checkpoint "
-                        f"is kept in {self.folder}, lower the learning rate in the recipe and start with --fresh"
+                        f"the loss became NaN or infinite in stage {stage.name} at step {step}; the last good "
+                        f"checkpoint is kept in {self.folder}; lower the recipe's learning rate and start with --fresh"
                     )
                 self.progress.step += 1
                 self.progress.generator_steps += turn == "g"
@@ -366,10 +372,12 @@ class Trainer:
             return None
         newest = checkpoints[-1]
         state: State = torch.load(newest / "state.pt", weights_only=True, map_location="cpu")
-        for best in self.folder.glob("best-*.pt"):
-            best.unlink()
-        for best in newest.glob("best-*.pt"):
-            shutil.copyfile(best, self.folder / best.name)
+        if self.accelerator.is_main_process:
+            for best in self.folder.glob("best-*.pt"):
+                best.unlink()
+            for best in newest.glob("best-*.pt"):
+                shutil.copyfile(best, self.folder / best.name)
+        self.accelerator.wait_for_everyone()
         return state
 
     def _restore(
@@ -400,10 +408,9 @@ class Trainer:
             with path.open("r+b") as stream:
                 stream.truncate(self.progress.log_bytes)
         self._stream = path.open("a", encoding="utf-8")
-        if self.accelerator.is_main_process:
-            from torch.utils.tensorboard import SummaryWriter
+        from torch.utils.tensorboard import SummaryWriter
 
-            self._tensorboard = SummaryWriter(str(self.folder / "tensorboard"), purge_step=self._global_step())
+        self._tensorboard = SummaryWriter(str(self.folder / "tensorboard"), purge_step=self._global_step())
 
     def _global_step(self) -> int:
         return sum(s.total_steps() for s in self.recipe.stages[: self.progress.stage]) + self.progress.step
@@ -414,8 +421,7 @@ class Trainer:
 
     def _close_log(self) -> None:
         self._stream.close()
-        if self._tensorboard is not None:
-            self._tensorboard.close()
+        self._tensorboard.close()
 
     def _log(self, record: dict[str, Any]) -> None:
         if not self.accelerator.is_main_process:

@@ -1,7 +1,7 @@
 """Weights: safetensors with sha256, configuration, golden tensors, log and card.
 
-Order of resolution: an explicit path, the local store (``MRSR_BENCH_HOME/weights``), the files shipped with the package.
-A folder of weights is called ``{method}--{task}`` and holds ``model.safetensors`` (float16), ``config.json``,
+Order of resolution: an explicit path, the local store (``MRSR_BENCH_HOME/weights``), the files shipped with the
+package. A folder of weights is called ``{method}--{task}`` and holds ``model.safetensors`` (float16), ``config.json``,
 ``golden.safetensors``, ``log.jsonl``, ``loss.png`` and ``README.md`` (the card).
 """
 

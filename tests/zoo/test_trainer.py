@@ -226,3 +226,32 @@ def test_the_same_seed_trains_the_same_and_another_seed_does_not(tmp_path):
     a, b, c = (final_weights(tmp_path / n, "l1") for n in "abc")
     assert all(torch.equal(a[k], b[k]) for k in a)
     assert any(not torch.equal(a[k], c[k]) for k in a)
+
+
+DDP_SCRIPT = """
+import sys
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+import test_trainer
+one = test_trainer.trainer(Path({folder!r}), ({{**test_trainer.SUPERVISED, "ema": 0.0}},))
+assert one.accelerator.num_processes == 2
+one.run()
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_train_together(tmp_path):
+    import os
+    import subprocess
+    import sys
+    from pathlib import Path
+
+    script = tmp_path / "ddp.py"
+    script.write_text(DDP_SCRIPT.format(tests=str(Path(__file__).parent), folder=str(tmp_path / "ddp")))
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert [r["step"] for r in records(tmp_path / "ddp") if "loss" in r] == list(range(12))
+    weights = final_weights(tmp_path / "ddp", "l1")
+    assert all(torch.isfinite(v).all() for v in weights.values())
