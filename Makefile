@@ -18,7 +18,7 @@ demo: install
 	$(BIN)/mrsr-bench run --model nearest,linear,cubic,zero_fill,mdcsrn,mdcsrn_gan --dataset phantom_2mm --subjects 1
 
 test: install
-	$(BIN)/python -m pytest -m "not slow and not gpu"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile -m "not slow and not gpu"
 
 test-all: install
 	$(BIN)/python -m pytest

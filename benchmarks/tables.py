@@ -205,8 +205,10 @@ def _conventions(report: Report, keys: Sequence[str]) -> list[str]:
             "rank = 1 + methods significantly better (Wilcoxon, Holm)"
         )
     shared: dict[str, list[str]] = {}
+    runs = [run for run in report.result["runs"] if "error" not in run]
     for key in keys:
-        if key in report.conventions:
+        shown = any(run["scores"].get(key, {}).get("mean") is not None for run in runs)
+        if shown and key in report.conventions:
             shared.setdefault(report.conventions[key], []).append(key)
     lines += [f"{', '.join(of)}: {escape(convention)}" for convention, of in shared.items()]
     if report.synthetic:

@@ -68,9 +68,9 @@ class Anatomy:
             rotation=(float(rng.uniform(-5, 5)), float(rng.uniform(-3, 3)), float(rng.uniform(-4, 4))),
             shift=(float(rng.uniform(-1.5, 1.5)), float(rng.uniform(-1.5, 1.5)), float(rng.uniform(-3, 3))),
             warp=float(rng.uniform(1.2, 2.0)),
-            fold=float(rng.uniform(20.5, 24)),
+            fold=float(rng.uniform(24, 27.5)),
             sulcus=float(0.2 + 0.3 * age + rng.uniform(0, 0.15)),
-            cortex=float(rng.uniform(2.7, 3.0) - 0.25 * age),
+            cortex=float(rng.uniform(2.3, 2.55) - 0.2 * age),
             atrophy=float(0.7 * age),
             ventricle=float(0.1 + 1.9 * age + rng.normal(0, 0.4)),
             skull=float(rng.uniform(5.5, 7.5)),
@@ -198,8 +198,8 @@ def _brain(
     )
     first = StripeNoise(rng, anatomy.fold, 0.16).signed_distance(foot, steps)
     second = StripeNoise(rng, anatomy.fold * 0.78, 0.2).signed_distance(foot, steps)
-    floor_1 = np.clip(19 + 5 * smooth_field(rng, axes, 15.0), 6, 26)
-    floor_2 = np.clip(7 + 6 * smooth_field(rng, axes, 11.0), -2, 17)
+    floor_1 = np.clip(18 + 5 * smooth_field(rng, axes, 15.0), 6, 25)
+    floor_2 = np.clip(4 + 5 * smooth_field(rng, axes, 11.0), -2, 13)
     shallow = 1 - np.float32(0.45) * np.clip(slope[2], 0, 1)
     return {
         "cerebrum": hull,
@@ -275,7 +275,7 @@ def _skull_and_scalp(
 ) -> dict[str, Array]:
     x, y, z = points
     scale = anatomy.mean_scale
-    full = union(union(brain["cerebrum"] + 1.9, brain["cerebellum"] + 2.5, 22), brain["stem"] + 4.5, 16)
+    full = union(union(brain["cerebrum"] + 1.5, brain["cerebellum"] + 2.5, 22), brain["stem"] + 4.5, 16)
     full = union(
         full, union(ellipsoid(points, (0, -17, 26), (60, 87, 51)), ellipsoid(points, (0, -62, -2), (50, 43, 26)), 8), 8
     )

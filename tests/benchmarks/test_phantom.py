@@ -119,8 +119,8 @@ class TestHead:
         litres = {name: (labels == value).sum() * 4.0**3 / 1e6 for name, value in LABELS.items()}
         white = litres["white_matter"] + litres["cerebellar_white_matter"]
         grey = litres["cortex"] + litres["cerebellar_cortex"]
-        assert 0.9 < white + grey < 1.6
-        assert 0.7 < grey / white < 2.2
+        assert 0.75 < white + grey < 1.5
+        assert 0.8 < grey / white < 2.5
         assert 0.003 < litres["ventricle"] < 0.12
         assert litres["cerebellar_cortex"] + litres["cerebellar_white_matter"] > 0.06
         for name in ("caudate", "putamen", "thalamus"):
