@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -268,8 +269,8 @@ def prepare_training(settings: Settings) -> Prepared:
     recipe = resolve_recipe(spec, "quick").scaled(settings.training_steps + 2)
     stage = recipe.stages[-1].model_copy(update={"patch": settings.patch} if settings.patch else {})
     recipe = recipe.model_copy(update={"stages": (stage,), "validation_patches": 1})
-    hr = _image((64, 64, 64))
-    volume = PreparedVolume("synthetic", hr, hr, np.flatnonzero(hr > 0.2).astype(np.int32), 1.0)
+    hr, lr = (data / np.float32(1000) for data in synthetic_head((64, 64, 64)))
+    volume = PreparedVolume("synthetic", lr, hr, np.flatnonzero(hr > 0.2).astype(np.int32), 1.0)
     network = build_network(spec, recipe.network)
     stamps: list[tuple[float, float]] = []
 
@@ -283,7 +284,7 @@ def prepare_training(settings: Settings) -> Prepared:
         with tempfile.TemporaryDirectory() as folder:
             trainer = Trainer(network, recipe, [volume], [volume], Path(folder), identity={}, checkpoint_seconds=1e9)
             trainer.run()
-        steps = [(b[0] - a[0], b[1] - a[1]) for a, b in zip(stamps[1:-1], stamps[2:], strict=True)]
+        steps = [(b[0] - a[0], b[1] - a[1]) for a, b in pairwise(stamps[1:])]
         return None, {"steps": steps, "patches": stage.batch, "voxels": stage.batch * int(np.prod(stage.patch))}
 
     return lambda: None, work

@@ -8,11 +8,13 @@ Every row runs in a process of its own, which prepares its input, warms up once 
 of its group, so that all of them see the same machine. Peak memory is how far the process grew from its prepared input.
 The wall clock counts; the ratio of CPU seconds beside it is the one to trust where the machine is shared.
 
-Equal valid voxels: a voxel nearer to a cut than the receptive field is wrong, and `run_tiled` throws it away. MONAI keeps
-every voxel; with the window of ours, an overlap of two margins and a weight of nearly nothing in the margins, its result is
-valid wherever it is a margin away from the volume's faces, and that is where the two are compared. Its windows have one
-size and the last moves back; ours divide the axis evenly: ``computed`` says how many voxels go through the network per voxel
-of the result. MONAI at window 64 and overlap 0.25 is what people run; it has seams and is listed for information.
+Equal valid voxels: a voxel nearer to a cut than the receptive field is wrong, and `run_tiled` throws it away. MONAI
+keeps every voxel; with the window of ours, an overlap of two margins and a weight of nearly nothing in the margins, its
+result is valid wherever it is a margin away from the volume's faces, and that is where the two are compared. Its windows
+have one size and the last moves back; ours divide the axis evenly: ``computed`` says how many voxels go through the
+network per voxel of the result. MONAI gets the network as it is, with its lean forward on a CPU, and plain (the same
+weights and layout, every concatenation made); the first ratio is what tiling brings, the second has the lean forward too.
+MONAI at window 64 and overlap 0.25 is what people run; it has seams and is listed for information.
 """
 
 from __future__ import annotations
@@ -341,7 +343,8 @@ def print_report(report: dict[str, Any]) -> None:
         console.print(table)
     found = ", ".join(f"{name} {version}" for name, version in report["versions"].items() if version)
     console.print(
-        f"{machine['cpu']}, {machine['cores']} cores, {machine['threads']} threads, {machine['memory_mb']} MiB; {found}",
+        f"{machine['cpu']}, {machine['cores']} cores, {machine['threads']} threads, {machine['memory_mb']} MiB",
+        found,
         f"metrics of {_shape(settings['metric_shape'])}, inference of {_shape(settings['inference_shape'])} by "
         f"{settings['model']}; computed: voxels through the network per voxel of the result",
         sep="\n",
