@@ -93,6 +93,7 @@ def train(
     device: Device = "auto",
     out: Annotated[Path | None, typer.Option(help="Where checkpoints and logs go.")] = None,
     seed: Seed = 0,
+    terms: Annotated[str | None, typer.Option(help="What the card says of the data's sources and terms.")] = None,
 ) -> None:
     """Train a network; a training that was stopped is resumed."""
     from mrsr_bench.benchmarks.datasets import open_dataset
@@ -108,6 +109,7 @@ def train(
         device=device,
         out=out,
         seed=seed,
+        terms=terms,
     )
 
 

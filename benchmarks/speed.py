@@ -10,11 +10,11 @@ The wall clock counts; the ratio of CPU seconds beside it is the one to trust wh
 
 Equal valid voxels: a voxel nearer to a cut than the receptive field is wrong, and `run_tiled` throws it away. MONAI
 keeps every voxel; with the window of ours, an overlap of two margins and a weight of nearly nothing in the margins, its
-result is valid wherever it is a margin away from the volume's faces, and that is where the two are compared. Its windows
-have one size and the last moves back; ours divide the axis evenly: ``computed`` says how many voxels go through the
-network per voxel of the result. MONAI gets the network as it is, with its lean forward on a CPU, and plain (the same
-weights and layout, every concatenation made); the first ratio is what tiling brings, the second has the lean forward too.
-MONAI at window 64 and overlap 0.25 is what people run; it has seams and is listed for information.
+result is valid wherever it is a margin away from the volume's faces, and that is where the two are compared. Its
+windows have one size and the last moves back; ours divide the axis evenly: ``computed`` says how many voxels go through
+the network per voxel of the result. MONAI gets the network as it is, with its lean forward on a CPU, and plain (same
+weights and layout, every concatenation made): the first ratio is what tiling brings, the second has the lean forward
+too. MONAI at window 64 and overlap 0.25 is what people run; it has seams and is listed for information.
 """
 
 from __future__ import annotations
@@ -201,12 +201,12 @@ def inference_rows(autocast: bool) -> list[Row]:
     return rows
 
 
-def difference(ours: Row, other: Row, settings: Settings) -> float | None:
+def difference(ours: Row, other: Row, settings: Settings) -> float:
     """The largest absolute difference of what two rows made; of volumes, a margin away from the faces that are cut."""
     import numpy as np
 
     if isinstance(ours.output, dict):
-        return max(abs(ours.output[key] - other.output[key]) for key in ours.output)
+        return max(abs(float(ours.output[key]) - float(other.output[key])) for key in ours.output)
     tiling = settings.tiling()
     inner = tuple(
         slice(tiling.margin, n - tiling.margin) if n > tiling.window else slice(None) for n in ours.output.shape
@@ -217,10 +217,12 @@ def difference(ours: Row, other: Row, settings: Settings) -> float | None:
 def ratios(rows: Sequence[Row], settings: Settings) -> list[dict[str, Any]]:
     """How many times the seconds, CPU seconds and peak memory of the first row every other row took."""
     ours, *others = rows
-    found = []
+    found: list[dict[str, Any]] = []
     for other in others:
         if ours.seconds is None or other.seconds is None:
-            found.append({"group": other.group, "against": other.name, "ratio": None, "reason": other.reason})
+            found.append(
+                {"group": other.group, "against": other.name, "ratio": None, "reason": other.reason, "goal": other.goal}
+            )
             continue
         largest = difference(ours, other, settings)
         found.append(
@@ -233,7 +235,7 @@ def ratios(rows: Sequence[Row], settings: Settings) -> list[dict[str, Any]]:
                 "goal": other.goal,
                 "largest_difference": largest,
                 "tolerance": other.tolerance,
-                "agrees": None if other.tolerance is None else bool(largest <= other.tolerance),
+                "agrees": None if other.tolerance is None else largest <= other.tolerance,
             }
         )
     return found

@@ -185,6 +185,11 @@ class LoadedMethod:
         """SHA-256 of the weights file, None for an interpolation."""
         return None if self.weights is None else self.weights.sha256
 
+    @property
+    def trained_for(self) -> dict[str, Any] | None:
+        """The task (degradation and its parameters) that the weights were trained for, None for an interpolation."""
+        return None if self.weights is None else cast("dict[str, Any]", self.weights.config["task"])
+
     def upscale(self, lr: Volume, target: Grid) -> Volume:
         """The SR volume on ``target``, in the intensity units of ``lr``."""
         return self.upscaler.upscale(lr, target)

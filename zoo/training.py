@@ -79,8 +79,11 @@ def train_method(
     device: str = "auto",
     out: Path | None = None,
     seed: int = 0,
+    terms: str | None = None,
 ) -> Path:
     """Train ``model`` on ``dataset`` and install the weights in the local store.
+
+    ``terms`` is what the card says of the data's sources and terms, where the dataset itself cannot know.
 
     Returns:
         The folder of the weights (`mrsr_bench.zoo.weights`).
@@ -129,7 +132,7 @@ def train_method(
     trainer.run(fresh=fresh)
     facts: dict[str, Any] = {
         "dataset": dataset.name,
-        "terms": dataset.terms,
+        "terms": terms or dataset.terms,
         "train_subjects": sorted({c.subject for c in train}),
         "val_subjects": sorted({c.subject for c in val}),
         "seed": seed,

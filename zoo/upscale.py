@@ -21,7 +21,7 @@ import json
 import math
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -247,6 +247,8 @@ def upscale_file(
     from mrsr_bench.zoo.inference import load_method
 
     method = load_method(model, task=None, weights=weights, device=device, autocast=autocast)
+    order = grid.world_to_array()
+    notes += _fit_of(method.trained_for, [by_axis[axis] for axis in order], guess.acquisition, model)
     for note in notes:
         print(f"{source.name}: {note}", file=sys.stderr)
     upscaled, seconds = [], []
@@ -256,7 +258,6 @@ def upscale_file(
         upscaled.append(_finite(method.upscale(lr, target), model, source))
         seconds.append(time.perf_counter() - started)
     save(upscaled, destination)
-    order = grid.world_to_array()
     return {
         "input": str(source),
         "output": str(destination),
@@ -270,6 +271,29 @@ def upscale_file(
         "seconds_per_volume": sorted(seconds)[len(seconds) // 2],
         "notes": list(notes),
     }
+
+
+def _fit_of(
+    trained_for: Mapping[str, Any] | None, factor: Sequence[float], acquisition: Acquisition, model: str
+) -> tuple[str, ...]:
+    """What must be said of a network's training task and this image's.
+
+    Raises:
+        UserError: the network was trained for another factor, so that its output would mean nothing.
+    """
+    if trained_for is None:
+        return ()
+    trained = [float(f) for f in trained_for["parameters"]["factor"]]
+    if not np.allclose(trained, factor, rtol=0.05):
+        wanted, known = ("x".join(f"{f:.3g}" for f in fs) for fs in (factor, trained))
+        raise UserError(
+            f"{model} was trained for the factor {known} ({trained_for['degradation']}), not for {wanted}; "
+            f"ask for --factor {known}, or use an interpolation"
+        )
+    kinds = {a.kind for a in acquisition} - {"full"}
+    if trained_for["degradation"] == "kspace_truncation" and kinds != {"kspace"}:
+        return (f"{model} was trained on truncated k-space; if this image was made otherwise, do not trust its detail",)
+    return ()
 
 
 def check_memory(target: Grid, volumes: int) -> None:

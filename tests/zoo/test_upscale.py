@@ -32,7 +32,7 @@ def interpolations(monkeypatch):
             seen.append(lr)
             return regrid(lr, target, name)
 
-        return SimpleNamespace(upscale=run, resolved=name)
+        return SimpleNamespace(upscale=run, resolved=name, trained_for=None)
 
     monkeypatch.setitem(sys.modules, "mrsr_bench.zoo.inference", SimpleNamespace(load_method=load_method))
     return seen
@@ -251,7 +251,9 @@ def test_a_target_beyond_memory_or_format_is_refused_before_any_work(tmp_path, i
 
 def test_voxels_that_are_not_finite_are_never_written(tmp_path, monkeypatch):
     broken = SimpleNamespace(
-        upscale=lambda lr, target: Volume(np.full(target.shape, np.nan), target.affine), resolved="broken"
+        upscale=lambda lr, target: Volume(np.full(target.shape, np.nan), target.affine),
+        resolved="broken",
+        trained_for=None,
     )
     fake = SimpleNamespace(load_method=lambda name, **more: broken)
     monkeypatch.setitem(sys.modules, "mrsr_bench.zoo.inference", fake)
@@ -314,3 +316,31 @@ def test_a_real_thick_stack_overlays_its_original_in_world_space(contrast, model
         )
         peak = 0.5 * (left - right) / (left - 2 * middle + right)
         assert abs(peak) < 0.05, f"axis {axis} is {peak:.3f} voxels off"
+
+
+TRAINED_FOR = {"degradation": "kspace_truncation", "parameters": {"factor": [2, 2, 1]}}
+
+
+@pytest.fixture
+def network(monkeypatch):
+    """A method that says it was trained for half of k-space in two axes."""
+    method = SimpleNamespace(
+        upscale=lambda lr, target: regrid(lr, target, "linear"), resolved="net", trained_for=TRAINED_FOR
+    )
+    fake = SimpleNamespace(load_method=lambda name, **more: method)
+    monkeypatch.setitem(sys.modules, "mrsr_bench.zoo.inference", fake)
+
+
+def test_a_network_is_not_used_for_a_factor_it_was_not_trained_for(tmp_path, network):
+    source = written(tmp_path / "in.nii")
+    with pytest.raises(UserError, match=r"trained for the factor 2x2x1 .*not for 1x1x4"):
+        call(source, tmp_path / "out.nii", factor="1x1x4")
+    assert [p.name for p in tmp_path.iterdir()] == ["in.nii"]
+
+
+def test_a_network_on_an_image_of_unknown_making_says_so(tmp_path, network, capsys):
+    source = written(tmp_path / "in.nii")
+    unsure = call(source, tmp_path / "a.nii", factor="2x2x1")
+    assert any("trained on truncated k-space" in note for note in unsure["notes"])
+    sure = call(source, tmp_path / "b.nii", factor="2x2x1", profile="kspace")
+    assert not any("trained on truncated k-space" in note for note in sure["notes"])

@@ -1,0 +1,75 @@
+"""The weights in the repository: complete, small, and giving what they gave."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+import mrsr_bench
+from mrsr_bench.benchmarks.protocol import get_protocol
+from mrsr_bench.zoo.inference import build_network, load_method
+from mrsr_bench.zoo.methods import methods
+from mrsr_bench.zoo.weights import MODEL, find_weights, load_into, verify_golden
+
+FOLDERS = sorted(path.parent for path in Path(mrsr_bench.__file__).parent.glob(f"zoo/methods/*/weights/*/{MODEL}"))
+MAX_BYTES, MAX_TOTAL_BYTES = 10_000_000, 60_000_000
+
+
+@pytest.fixture(autouse=True)
+def empty_store(tmp_path, monkeypatch):
+    """Nothing but what is shipped."""
+    monkeypatch.setenv("MRSR_BENCH_HOME", str(tmp_path))
+
+
+def test_weights_are_shipped_and_small():
+    assert FOLDERS
+    sizes = [(folder / MODEL).stat().st_size for folder in FOLDERS]
+    assert max(sizes) < MAX_BYTES
+    assert sum(sizes) < MAX_TOTAL_BYTES
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
+def test_a_folder_of_weights_is_complete(folder):
+    names = {path.name for path in folder.iterdir()}
+    assert names == {MODEL, "config.json", "golden.safetensors", "log.jsonl", "loss.png", "README.md"}
+    config = json.loads((folder / "config.json").read_text())
+    assert folder.name == f"{config['method']}--{config['protocol']}"
+    assert config["task"] == get_protocol(config["protocol"]).content["task"]
+    assert {t.dtype for t in load_file(folder / MODEL).values() if t.is_floating_point()} == {torch.float16}
+    assert [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
+def test_shipped_weights_give_their_golden_output(folder):
+    config = json.loads((folder / "config.json").read_text())
+    spec = methods.get(config["method"])
+    weights = find_weights(spec, config["task"])
+    assert weights.folder == folder
+    network = build_network(spec, config["network"])
+    load_into(network, weights)
+    assert verify_golden(network, weights) < 1e-4
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
+def test_a_card_has_its_metadata_and_sections(folder):
+    card = (folder / "README.md").read_text()
+    front = yaml.safe_load(card.split("---")[1])
+    assert front["license"] == "apache-2.0"
+    for section in (
+        "## Use",
+        "## Training data",
+        "## Validation",
+        "## Deviations from the paper",
+        "Not a medical device",
+    ):
+        assert section in card
+
+
+@pytest.mark.parametrize("alias", ["mdcsrn", "mdcsrn_gan"])
+def test_an_alias_resolves_to_weights_that_ship(alias):
+    method = load_method(alias, task="kspace-2x2x1")
+    assert method.resolved in methods.get(alias).alias_for
+    assert method.weights_sha256
