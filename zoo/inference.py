@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import itertools
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -68,29 +69,56 @@ class Tile:
     keep: tuple[slice, slice, slice]
 
 
-def _along(size: int, window: int, margin: int) -> list[tuple[int, int, int, int]]:
-    """(read start, read stop, keep start, keep stop) along one axis, tiles of one length."""
-    if size <= window:
-        return [(0, size, 0, size)]
-    if window <= 2 * margin:
-        raise UserError(f"a window of {window} voxels has nothing left after a margin of {margin}; make it larger")
-    count = -(-(size - 2 * margin) // (window - 2 * margin))
-    length = -(-(size + 2 * margin * (count - 1)) // count)
-    step = length - 2 * margin
-    found = []
-    kept = 0
-    for index in range(count):
-        start = min(index * step, size - length)
-        stop = start + length
-        end = size if index == count - 1 else stop - margin
-        found.append((start, stop, kept, end))
-        kept = end
+def _cut(size: int, length: int, margin: int) -> list[tuple[int, int, int, int]]:
+    """(read start, read stop, keep start, keep stop) of tiles of ``length`` along an axis; the last one moves back."""
+    starts = [0]
+    while starts[-1] + length < size:
+        starts.append(min(starts[-1] + length - 2 * margin, size - length))
+    ends = [start + length - margin for start in starts[:-1]] + [size]
+    return list(zip(starts, [s + length for s in starts], [0, *ends[:-1]], ends, strict=True))
+
+
+def _lengths(size: int, tiling: Tiling) -> list[int]:
+    """Tile lengths worth trying along an axis: the shortest that cover it in 1, 2, 3 ... tiles, to half a window."""
+    found, count = [size], 2
+    least = max(tiling.window // 2, 2 * tiling.margin + 1)
+    while (length := -(-(size + 2 * tiling.margin * (count - 1)) // count)) >= least:
+        found.append(length)
+        count += 1
     return found
+
+
+def tile_shape(shape: Sequence[int], tiling: Tiling) -> tuple[int, ...]:
+    """How large the tiles of a volume are.
+
+    In ``tile`` mode their size is part of the method: cubes of ``window`` voxels a side. In ``eval`` mode it is not,
+    and the shape is the one that computes the fewest voxels among those of at most ``window``^3: that bounds memory.
+
+    Raises:
+        UserError: the margin eats the whole window.
+    """
+    if tiling.window <= 2 * tiling.margin and max(shape) > tiling.window:
+        raise UserError(
+            f"a window of {tiling.window} voxels has nothing left after a margin of {tiling.margin}; make it larger"
+        )
+    if tiling.batch_norm == "tile":
+        return tuple(min(n, tiling.window) for n in shape)
+    choices = itertools.product(*(_lengths(n, tiling) for n in shape))
+    fitting = [lengths for lengths in choices if math.prod(lengths) <= tiling.window**3]
+    if not fitting:
+        return tuple(min(n, tiling.window) for n in shape)
+
+    def computed(lengths: tuple[int, ...]) -> int:
+        counts = (len(_cut(n, length, tiling.margin)) for n, length in zip(shape, lengths, strict=True))
+        return math.prod(lengths) * math.prod(counts)
+
+    return min(fitting, key=computed)
 
 
 def tiles(shape: Sequence[int], tiling: Tiling) -> list[Tile]:
     """Tiles of one shape that cover a volume; together their kept parts are every voxel once."""
-    axes = [_along(n, tiling.window, tiling.margin) for n in shape]
+    lengths = tile_shape(shape, tiling)
+    axes = [_cut(n, length, tiling.margin) for n, length in zip(shape, lengths, strict=True)]
     found = []
     for parts in itertools.product(*axes):
         read = tuple(slice(a, b) for a, b, _, _ in parts)

@@ -15,9 +15,11 @@ BatchNormMode = Literal["eval", "tile"]
 
 @dataclass(frozen=True)
 class Tiling:
-    """How a network walks over a volume: tiles of ``window`` voxels a side, ``margin`` discarded on every side.
+    """How a network walks over a volume: tiles with a ``margin`` discarded on every inner side.
 
-    A margin of at least the receptive field's radius makes tiles equal to the whole volume in ``eval`` mode.
+    ``window``: tiles are cubes of that many voxels a side (``tile`` mode), or of any shape of at most ``window``^3
+    voxels (``eval`` mode, where the shape changes nothing but time and memory). A margin of at least the receptive
+    field's radius makes tiles equal to the whole volume in ``eval`` mode.
     """
 
     window: int = 96

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from mrsr_bench import UserError
-from mrsr_bench.benchmarks.protocol import protocol_names
+from mrsr_bench.benchmarks.protocol import get_protocol, protocol_names
 from mrsr_bench.volume import Grid, Volume
-from mrsr_bench.zoo.inference import build_network, load_method, run_tiled, set_batch_norm
+from mrsr_bench.zoo.inference import build_network, load_method, run_tiled, set_batch_norm, tiles
 from mrsr_bench.zoo.method import Tiling
 from mrsr_bench.zoo.methods import methods
 from mrsr_bench.zoo.methods.mdcsrn.method import parameter_count, receptive_radius
@@ -185,6 +185,30 @@ def test_tile_mode_is_train_mode_at_batch_one_and_lets_constant_tiles_through():
     set_batch_norm(network.eval(), "tile")
     flat = np.full((10, 10, 10), 0.25, dtype=np.float32)
     assert np.array_equal(run_tiled(network, flat, Tiling(window=10, margin=2, batch_norm="tile")), flat)
+
+
+@pytest.mark.parametrize("mode", ["eval", "tile"])
+@pytest.mark.parametrize("shape", [(41, 30, 27), (160, 192, 192), (10, 200, 71), (70, 71, 134)])
+def test_tiles_have_one_shape_and_keep_every_voxel_once(shape, mode):
+    tiling = Tiling(window=70, margin=3, batch_norm=mode)
+    seen = np.zeros(shape, dtype=int)
+    found = tiles(shape, tiling)
+    for tile in found:
+        seen[tile.keep] += 1
+        for read, keep, size in zip(tile.read, tile.keep, shape, strict=True):
+            assert 0 <= read.start <= keep.start < keep.stop <= read.stop <= size
+            assert keep.start == 0 or keep.start - read.start >= 3
+            assert keep.stop == size or read.stop - keep.stop >= 3
+    assert (seen == 1).all()
+    assert len({tuple(r.stop - r.start for r in tile.read) for tile in found}) == 1
+    assert all(np.prod([r.stop - r.start for r in tile.read]) <= 70**3 for tile in found)
+
+
+def test_the_papers_windows_are_cubes_of_70_at_a_stride_of_64():
+    tiling = Tiling(**get_protocol("mdcsrn2020").inference["tiling"])
+    found = tiles((320, 320, 256), tiling)
+    assert {tile.read[0].stop - tile.read[0].start for tile in found} == {70}
+    assert sorted({tile.read[0].start for tile in found}) == [0, 64, 128, 192, 250]
 
 
 def test_a_window_that_the_margin_eats_is_refused():

@@ -72,7 +72,7 @@ def _spec(
         input="regridded",
         regrid="linear",
         tasks=TASKS,
-        tiling=Tiling(window=116, margin=receptive_radius(blocks, units, head)),
+        tiling=Tiling(window=136, margin=receptive_radius(blocks, units, head)),
         parameters=parameter_count(blocks, units, growth, head),
         generator=twin if gan else None,
         recipes=GAN_RECIPES if gan else RECIPES,
