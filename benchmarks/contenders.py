@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -23,10 +23,12 @@ if TYPE_CHECKING:
     from mrsr_bench.zoo.method import Tiling
 
 Shape = tuple[int, int, int]
+Windows = Literal["tile", "cube", "usual"]
 Work = Callable[[], tuple[Any, dict[str, Any]]]
 Prepared = tuple[Callable[[], Any], Work]
 
 FULL: Shape = (256, 256, 170)
+USUAL_WINDOW, USUAL_OVERLAP = 64, 0.25
 _MARGIN_WEIGHT = 1e-6
 _CORNER = (slice(0, 24),) * 3
 
@@ -44,13 +46,13 @@ class Settings:
     inference_shape: Shape = (128, 128, 96)
     inference_repetitions: int = 1
     model: str = "mdcsrn_b4u4"
-    window: int | None = None
+    window: int | None = 96
     training_steps: int = 10
     patch: Shape | None = None
     threads: int = 1
 
     def tiling(self) -> Tiling:
-        """The method's tiling, with another window where one is set."""
+        """The method's tiling, with another window where one is set, which cuts a small volume too."""
         from mrsr_bench.zoo.methods import methods
 
         tiling = methods.get(self.model).tiling
@@ -187,7 +189,7 @@ class _Counted:
 
 def prepare_tiled(settings: Settings, *, autocast: bool) -> Prepared:
     """Warm-up on a corner of the image, and `run_tiled` over all of it."""
-    from mrsr_bench.zoo.inference import run_tiled
+    from mrsr_bench.zoo.inference import run_tiled, tile_shape
 
     network, image, tiling = _network(settings, lean=True), _image(settings.inference_shape), settings.tiling()
     counted = _Counted(network)
@@ -195,31 +197,35 @@ def prepare_tiled(settings: Settings, *, autocast: bool) -> Prepared:
     def work() -> tuple[FloatArray, dict[str, Any]]:
         counted.voxels = 0
         out = run_tiled(network, image, tiling, autocast=autocast)
-        return out, {"computed": counted.voxels / image.size}
+        return out, {"computed": counted.voxels / image.size, "window": tile_shape(image.shape, tiling)}
 
     return lambda: run_tiled(network, image[_CORNER], tiling, autocast=autocast), work
 
 
-def prepare_monai(
-    settings: Settings, *, lean: bool, autocast: bool, roi: int | None, overlap: float | None
-) -> Prepared:
-    """MONAI's window: at ``roi`` and ``overlap`` as they are, or (both None) with as many valid voxels as ours."""
+def prepare_monai(settings: Settings, *, lean: bool, autocast: bool, windows: Windows) -> Prepared:
+    """MONAI's windows: the ``tile`` shape of ours or a ``cube`` (equal valid voxels), or the ``usual`` 64 and 0.25."""
     import torch
+
+    from mrsr_bench.zoo.inference import tile_shape
 
     try:
         from monai.inferers import sliding_window_inference
     except ImportError as error:
         raise CannotRunError("MONAI is not installed; pip install 'mrsr-bench[speed]'") from error
 
-    network, tiling = _network(settings, lean=lean), settings.tiling()
-    image = torch.from_numpy(_image(settings.inference_shape))[None, None]
+    network, tiling, shape = _network(settings, lean=lean), settings.tiling(), settings.inference_shape
+    image = torch.from_numpy(_image(shape))[None, None]
     counted = _Counted(network)
-    window = [min(roi or tiling.window, n) for n in settings.inference_shape]
-    options: dict[str, Any] = {"roi_size": window, "sw_batch_size": 1, "overlap": overlap, "mode": "constant"}
-    if overlap is None:
+    edge = USUAL_WINDOW if windows == "usual" else tiling.window
+    window = tile_shape(shape, tiling) if windows == "tile" else tuple(min(edge, n) for n in shape)
+    options: dict[str, Any] = {"roi_size": window, "sw_batch_size": 1, "overlap": USUAL_OVERLAP, "mode": "constant"}
+    if windows != "usual":
         # A hair less, so that no rounding of MONAI's interval makes it a voxel shorter than it need be.
-        options["overlap"] = [max(0.0, 2 * tiling.margin / size - 1e-6) for size in window]
-        options["roi_weight_map"] = _margin_weights(window, settings.inference_shape, tiling.margin)
+        options["overlap"] = [
+            max(0.0, 2 * tiling.margin / size - 1e-6) if size < n else 0.0
+            for size, n in zip(window, shape, strict=True)
+        ]
+        options["roi_weight_map"] = _margin_weights(window, shape, tiling.margin)
 
     def predict(given: Tensor) -> Tensor:
         with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
@@ -230,7 +236,7 @@ def prepare_monai(
         counted.voxels = 0
         with torch.inference_mode():
             out = sliding_window_inference(image, predictor=predict, **options)
-        return out[0, 0].numpy(), {"computed": counted.voxels / image.numel()}
+        return out[0, 0].numpy(), {"computed": counted.voxels / image.numel(), "window": window}
 
     def warm_up() -> None:
         with torch.inference_mode():

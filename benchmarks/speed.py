@@ -9,12 +9,12 @@ of its group, so that all of them see the same machine. Peak memory is how far t
 The wall clock counts; the ratio of CPU seconds beside it is the one to trust where the machine is shared.
 
 Equal valid voxels: a voxel nearer to a cut than the receptive field is wrong, and `run_tiled` throws it away. MONAI
-keeps every voxel; with the window of ours, an overlap of two margins and a weight of nearly nothing in the margins, its
-result is valid wherever it is a margin away from the volume's faces, and that is where the two are compared. Its
-windows have one size and the last moves back; ours divide the axis evenly: ``computed`` says how many voxels go through
-the network per voxel of the result. MONAI gets the network as it is, with its lean forward on a CPU, and plain (same
-weights and layout, every concatenation made): the first ratio is what tiling brings, the second has the lean forward
-too. MONAI at window 64 and overlap 0.25 is what people run; it has seams and is listed for information.
+keeps every voxel; with an overlap of two margins and a weight of nearly nothing in the margins its result is valid
+wherever it is a margin away from the volume's faces, and that is where the two are compared. It gets that once with the
+tile shape that ours chose (what remains is bookkeeping) and once with cubes of the method's window, its last one moved
+back; ``computed`` says how many voxels go through the network per voxel of the result. And it gets the network as it
+is, with its lean forward on a CPU, and plain: same weights and layout, every concatenation made. MONAI at window 64 and
+overlap 0.25 is what people run; it has seams and is listed for information.
 """
 
 from __future__ import annotations
@@ -30,7 +30,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mrsr_bench.benchmarks.contenders import CONTENDERS, FULL, QUICK, CannotRunError, Settings
+from mrsr_bench.benchmarks.contenders import (
+    CONTENDERS,
+    FULL,
+    QUICK,
+    USUAL_OVERLAP,
+    USUAL_WINDOW,
+    CannotRunError,
+    Settings,
+)
 from mrsr_bench.benchmarks.provenance import MIB, hardware, versions
 
 if TYPE_CHECKING:
@@ -136,6 +144,7 @@ def measure(rows: Sequence[Row], settings: Settings, repetitions: int) -> None:
             pipe.send(True)
             seconds, cpu_seconds, row.peak_memory_mb, (row.output, row.facts) = _answer(row, pipe)
             row.all_seconds.append(seconds)
+            print(f"  {seconds:.2f} s, of the processor {cpu_seconds:.2f} s", file=sys.stderr, flush=True)
             times[id(row)].append(cpu_seconds)
     for row, pipe, process in running:
         if row.reason is None:
@@ -183,21 +192,20 @@ def metric_rows(slicewise: bool) -> list[Row]:
 
 
 def inference_rows(autocast: bool) -> list[Row]:
-    """Ours first, then MONAI: as many valid voxels with the same and with the plain network, then as people run it."""
+    """Ours first, then MONAI: as many valid voxels by two shapes of window and two networks, then as people run it."""
     group = f"inference, {'bfloat16 autocast' if autocast else 'float32'}"
     goal, tolerance = (None, None) if autocast else (INFERENCE_GOAL, INFERENCE_TOLERANCE)
 
-    def monai(name: str, *, lean: bool, equal: bool = True) -> Row:
-        how = {"lean": lean, "autocast": autocast, "roi": None if equal else 64, "overlap": None if equal else 0.25}
-        return Row(group, name, "monai", how, goal if equal else None, tolerance if equal else None)
+    def monai(windows: str, what: str, *, lean: bool) -> Row:
+        how = {"lean": lean, "autocast": autocast, "windows": windows}
+        name = f"MONAI, {what}, {'lean' if lean else 'plain'} network"
+        return Row(group, name, "monai", how) if windows == "usual" else Row(group, name, "monai", how, goal, tolerance)
 
-    rows = [
-        Row(group, "mrsr-bench", "tiled", {"autocast": autocast}),
-        monai("MONAI, window and margins of ours, lean network", lean=True),
-        monai("MONAI, window and margins of ours, plain network", lean=False),
-    ]
+    equal = (("tile", "tile shape of ours"), ("cube", "cubes"))
+    rows = [Row(group, "mrsr-bench", "tiled", {"autocast": autocast})]
+    rows += [monai(windows, what, lean=lean) for windows, what in equal for lean in (True, False)]
     if not autocast:
-        rows.append(monai("MONAI, window 64, overlap 0.25 (seams), plain network", lean=False, equal=False))
+        rows.append(monai("usual", f"{USUAL_WINDOW}³, overlap {USUAL_OVERLAP} (seams)", lean=False))
     return rows
 
 
@@ -207,10 +215,9 @@ def difference(ours: Row, other: Row, settings: Settings) -> float:
 
     if isinstance(ours.output, dict):
         return max(abs(float(ours.output[key]) - float(other.output[key])) for key in ours.output)
-    tiling = settings.tiling()
-    inner = tuple(
-        slice(tiling.margin, n - tiling.margin) if n > tiling.window else slice(None) for n in ours.output.shape
-    )
+    margin = settings.tiling().margin
+    window, shape = other.facts["window"], ours.output.shape
+    inner = tuple(slice(margin, -margin) if w < n else slice(None) for w, n in zip(window, shape, strict=True))
     return float(np.abs(ours.output[inner] - other.output[inner]).max())
 
 
@@ -247,6 +254,7 @@ def _quotient(above: float | None, below: float | None) -> float | None:
 
 def run_suite(settings: Settings, parts: Sequence[str] = PARTS) -> dict[str, Any]:
     """Measure ``parts``; the result is what ``--json`` prints."""
+    settings = replace(settings, window=settings.tiling().window)
     report: dict[str, Any] = {
         "machine": {**hardware("cpu"), "threads": settings.threads},
         "versions": {**versions(), "monai": _version("monai")},
@@ -294,7 +302,7 @@ def _record(row: Row, settings: Settings) -> dict[str, Any]:
     elif row.contender == "training":
         _add_steps(record, row.facts)
     else:
-        record["computed"] = row.facts["computed"]
+        record.update(row.facts)
         record["voxels_per_second"] = math.prod(settings.inference_shape) / row.seconds
     return record
 
@@ -348,7 +356,7 @@ def print_report(report: dict[str, Any]) -> None:
         f"{machine['cpu']}, {machine['cores']} cores, {machine['threads']} threads, {machine['memory_mb']} MiB",
         found,
         f"metrics of {_shape(settings['metric_shape'])}, inference of {_shape(settings['inference_shape'])} by "
-        f"{settings['model']}; computed: voxels through the network per voxel of the result",
+        f"{settings['model']} in windows of {settings['window']}; computed: voxels through the network per voxel of it",
         sep="\n",
         highlight=False,
     )
@@ -396,10 +404,11 @@ def _volume_shape(text: str) -> tuple[int, int, int]:
 def settings_from(arguments: argparse.Namespace) -> Settings:
     """The settings that the options ask for."""
     settings = replace(QUICK if arguments.quick else Settings(), threads=arguments.threads or hardware("cpu")["cores"])
-    if arguments.full:
-        settings = replace(settings, inference_shape=FULL)
-    if arguments.size:
-        settings = replace(settings, inference_shape=arguments.size)
+    shape = FULL if arguments.full else arguments.size
+    if shape:
+        settings = replace(settings, inference_shape=shape, window=None)
+    if arguments.window:
+        settings = replace(settings, window=arguments.window)
     if arguments.repetitions:
         k = arguments.repetitions
         settings = replace(settings, metric_repetitions=k, inference_repetitions=k, training_steps=k)
@@ -419,6 +428,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     size.add_argument("--quick", action="store_true", help="tiny sizes, in seconds: the figures mean nothing")
     size.add_argument("--full", action="store_true", help="inference of a 256x256x170 volume, for an hour")
     size.add_argument("--size", type=_volume_shape, metavar="XxYxZ", help="inference of this size (128x128x96)")
+    parser.add_argument("--window", type=_positive, help="window in voxels (the method's; 96 for 128x128x96)")
     arguments = parser.parse_args(argv)
     report = run_suite(settings_from(arguments), arguments.only or PARTS)
     if arguments.json:

@@ -80,11 +80,14 @@ def _cut(size: int, length: int, margin: int) -> list[tuple[int, int, int, int]]
 
 def _lengths(size: int, tiling: Tiling) -> list[int]:
     """Tile lengths worth trying along an axis: the shortest that cover it in 1, 2, 3 ... tiles, to half a window."""
-    found, count = [size], 2
+    found = [size]
     least = max(tiling.window // 2, 2 * tiling.margin + 1)
-    while (length := -(-(size + 2 * tiling.margin * (count - 1)) // count)) >= least:
-        found.append(length)
-        count += 1
+    for count in range(2, size + 1):
+        length = -(-(size + 2 * tiling.margin * (count - 1)) // count)
+        if length < least:
+            break
+        if length < found[-1]:
+            found.append(length)
     return found
 
 

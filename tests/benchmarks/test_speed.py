@@ -10,7 +10,7 @@ from importlib.util import find_spec
 import numpy as np
 import pytest
 
-from mrsr_bench.benchmarks import speed
+from mrsr_bench.benchmarks import contenders, speed
 from mrsr_bench.benchmarks.contenders import (
     QUICK,
     CannotRunError,
@@ -20,6 +20,7 @@ from mrsr_bench.benchmarks.contenders import (
     prepare_tiled,
     synthetic_head,
 )
+from mrsr_bench.zoo.methods import methods
 
 GROUPS_OF_METRICS = ["metrics, psnr + ssim + nrmse in the region", "metrics, psnr + ssim of every slice"]
 needs_monai = pytest.mark.skipif(find_spec("monai") is None, reason="the extra `speed` is not installed")
@@ -72,36 +73,36 @@ def test_training_reports_patches_and_voxels_of_the_recipe(report):
     assert training["patches_per_second"] * training["seconds"] == pytest.approx(4)
 
 
-def test_the_default_settings_are_those_of_the_method_and_the_design():
-    settings = Settings()
-    assert settings.metric_shape == (256, 256, 170)
-    assert (settings.tiling().window, settings.tiling().margin) == (116, 17)
+def test_metrics_are_those_of_the_volume_in_the_design():
+    assert Settings().metric_shape == (256, 256, 170)
 
 
 @needs_monai
-@pytest.mark.parametrize("lean", [True, False])
-def test_monai_with_margins_gives_what_tiles_give_away_from_the_faces(lean):
+@pytest.mark.parametrize(("windows", "lean"), [("tile", True), ("cube", True), ("cube", False)])
+def test_monai_with_margins_gives_what_tiles_give_away_from_the_faces(windows, lean):
     _, ours = prepare_tiled(QUICK, autocast=False)
-    _, theirs = prepare_monai(QUICK, lean=lean, autocast=False, roi=None, overlap=None)
+    _, theirs = prepare_monai(QUICK, lean=lean, autocast=False, windows=windows)
     (out, facts), (other, other_facts) = ours(), theirs()
-    first, second = (row("", "", 1.0, output) for output in (out, other))
+    first, second = row("", "", 1.0, out), row("", "", 1.0, other, facts=other_facts)
     assert speed.difference(first, second, QUICK) < speed.INFERENCE_TOLERANCE
     assert 1 < facts["computed"] <= other_facts["computed"]
     assert out.std() > 1e-3
 
 
 @needs_monai
-def test_monai_without_margins_has_seams():
+def test_monai_without_margins_has_seams(monkeypatch):
+    monkeypatch.setattr(contenders, "USUAL_WINDOW", 16)
     _, ours = prepare_tiled(QUICK, autocast=False)
-    _, theirs = prepare_monai(QUICK, lean=True, autocast=False, roi=16, overlap=0.25)
-    first, second = (row("", "", 1.0, work()[0]) for work in (ours, theirs))
+    _, theirs = prepare_monai(QUICK, lean=True, autocast=False, windows="usual")
+    out, (other, facts) = ours()[0], theirs()
+    first, second = row("", "", 1.0, out), row("", "", 1.0, other, facts=facts)
     assert speed.difference(first, second, QUICK) > speed.INFERENCE_TOLERANCE
 
 
 def test_without_monai_its_rows_say_so(monkeypatch):
     monkeypatch.setitem(sys.modules, "monai.inferers", None)
     with pytest.raises(CannotRunError, match=r"MONAI is not installed; pip install 'mrsr-bench\[speed\]'"):
-        prepare_monai(QUICK, lean=True, autocast=False, roi=None, overlap=None)
+        prepare_monai(QUICK, lean=True, autocast=False, windows="usual")
 
 
 def test_a_row_that_cannot_run_has_a_reason_and_no_ratio(capsys):
@@ -146,10 +147,11 @@ def test_impossible_options_end_with_exit_code_two(arguments, capsys):
     assert "expected a" in capsys.readouterr().err
 
 
-def test_options_become_settings():
-    options = argparse.Namespace(quick=False, full=True, size=None, threads=3, repetitions=7)
+def test_a_full_volume_is_cut_as_the_method_says():
+    options = argparse.Namespace(quick=False, full=True, size=None, window=None, threads=3, repetitions=7)
     settings = speed.settings_from(options)
     assert settings.inference_shape == (256, 256, 170)
+    assert settings.tiling() == methods.get("mdcsrn_b4u4").tiling
     assert (settings.threads, settings.metric_repetitions, settings.training_steps) == (3, 7, 7)
 
 
