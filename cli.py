@@ -26,7 +26,7 @@ app = typer.Typer(
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, everything else on stderr.")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
-Seed = Annotated[int, typer.Option(help="Seed of everything that is random.")]
+Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of everything that is random.")]
 Suffix = Annotated[str | None, typer.Option(help="Which image of a subject, by BIDS suffix: T1w, T2w, ...")]
 Weights = Annotated[Path | None, typer.Option(help="A weights file of the network (safetensors).")]
 

@@ -19,6 +19,7 @@ def _devices() -> dict[str, Any]:
 
 
 def _places() -> dict[str, Any]:
+    from mrsr_bench.benchmarks.metrics.no_reference import offline_by
     from mrsr_bench.zoo.weights import home
 
     data = os.environ.get("MRSR_BENCH_DATA")
@@ -26,7 +27,7 @@ def _places() -> dict[str, Any]:
     return {
         **{name: {"path": str(path), "exists": path.is_dir()} for name, path in places.items()},
         "runs": {"path": str(Path("runs").resolve()), "exists": Path("runs").is_dir()},
-        "offline": os.environ.get("HF_HUB_OFFLINE", "0") not in ("", "0"),
+        "offline": offline_by() is not None,
     }
 
 

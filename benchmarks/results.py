@@ -223,6 +223,7 @@ def read_run(path: str | Path) -> dict[str, Any]:
         run = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(f"{file}: not a readable run; run it again with --fresh") from error
-    if not isinstance(run, dict) or not {"protocol", "protocol_hash", "scores"} <= run.keys():
+    kinds = {"protocol": str, "protocol_hash": str, "dataset": str, "seed": int, "scores": dict, "subjects": list}
+    if not isinstance(run, dict) or not all(isinstance(run.get(key), kind) for key, kind in kinds.items()):
         raise UserError(f"{file}: not a run of this version; run it again with --fresh")
     return run

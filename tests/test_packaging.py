@@ -1,5 +1,6 @@
 """The wheel holds what the repository holds: packages are listed by hand, and none may be forgotten."""
 
+import fnmatch
 import tomllib
 from pathlib import Path
 
@@ -43,3 +44,17 @@ def test_every_module_lies_in_a_package():
         if not (path.parent / "__init__.py").is_file()
     ]
     assert strays == []
+
+
+def test_recipes_and_weights_of_every_method_are_in_the_wheel():
+    data = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]["package-data"]
+    files = [
+        path.relative_to(folder).as_posix()
+        for folder in (ROOT / "zoo/methods").iterdir()
+        for path in folder.rglob("*")
+        if path.is_file()
+    ]
+    wanted = [name for name in files if name.startswith(("recipes/", "weights/"))]
+    assert wanted
+    for name in wanted:
+        assert any(fnmatch.fnmatch(name, pattern) for pattern in data["*"]), name

@@ -152,6 +152,7 @@ def add_scores(folder: Path, runs: Sequence[Path]) -> Path:
     Raises:
         UserError: a run was made with other weights.
     """
+    from mrsr_bench.benchmarks.results import read_run
     from mrsr_bench.zoo.methods import methods
     from mrsr_bench.zoo.weights import MODEL, sha256_of_file
 
@@ -159,16 +160,17 @@ def add_scores(folder: Path, runs: Sequence[Path]) -> Path:
     sha256 = sha256_of_file(folder / MODEL)
     scores = []
     for path in runs:
-        run = json.loads((path / "run.json" if path.is_dir() else path).read_text(encoding="utf-8"))
+        run = read_run(path)
         if run["weights_sha256"] != sha256:
             raise UserError(f"{path}: was made with other weights than those in {folder}; run them again")
         scores.append(
             {
                 "dataset": run["dataset"],
-                "protocol": run["protocol"]["name"],
+                "protocol": run["protocol"],
                 "protocol_hash": run["protocol_hash"],
                 "weights_sha256": sha256,
-                "command": run["command"],
+                "command": f"mrsr-bench run --model {run['resolved']} --dataset PATH/{run['dataset']} "
+                f"--protocol {run['protocol']} --split {run['split']} --seed {run['seed']}",
                 "scores": run["scores"],
             }
         )

@@ -73,7 +73,7 @@ def parameter_file(key: str, path: str | Path | None = None) -> Path:
             return folder / name
     url = PARAMETER_URL.format(name=name)
     where = f"put {url} into $MRSR_BENCH_HOME/pyiqa"
-    if offline := _offline():
+    if offline := offline_by():
         raise Unavailable(f"the parameters {name} are not here and {offline} forbids downloads; {where}")
     if name not in _failed_downloads:
         try:
@@ -93,7 +93,8 @@ def store() -> Path:
     return Path(home) / "pyiqa"
 
 
-def _offline() -> str | None:
+def offline_by() -> str | None:
+    """The environment variable that forbids downloads, with its value; None if none does."""
     for variable in ("HF_HUB_OFFLINE", "MRSR_BENCH_OFFLINE"):
         if os.environ.get(variable, "").strip().lower() in {"1", "on", "yes", "true"}:
             return f"{variable}={os.environ[variable]}"
