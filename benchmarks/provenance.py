@@ -114,14 +114,18 @@ def exact_float32() -> Iterator[None]:
     matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
     before = (matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark, cudnn.deterministic)
     deterministic = torch.are_deterministic_algorithms_enabled()
+    filling: Any = torch.utils.deterministic
+    fill = filling.fill_uninitialized_memory
     warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     try:
         matmul.allow_tf32 = cudnn.allow_tf32 = cudnn.benchmark = False
         cudnn.deterministic = True
         torch.use_deterministic_algorithms(True, warn_only=True)
+        filling.fill_uninitialized_memory = False  # every buffer is written before it is read
         yield
     finally:
+        filling.fill_uninitialized_memory = fill
         matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark, cudnn.deterministic = before
         torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
 

@@ -43,15 +43,17 @@ def build_network(spec: MethodSpec, overrides: Mapping[str, Any] | None = None, 
     """The network of ``spec`` with freshly drawn weights.
 
     Raises:
-        UserError: ``overrides`` holds an argument that the network does not have.
+        UserError: ``overrides`` holds an argument that the method does not leave open.
     """
-    torch.manual_seed(seed)
-    try:
-        return cast(nn.Module, _imported(spec.build)(**{**spec.arguments, **(overrides or {})}))
-    except TypeError as error:
+    chosen = dict(overrides or {})
+    foreign = sorted(set(chosen) - set(spec.overridable))
+    if foreign:
         raise UserError(
-            f"{spec.name}: the network does not take these arguments ({error}); correct the recipe"
-        ) from error
+            f"{spec.name}: a recipe or a file of weights cannot set {foreign[0]} of the network; "
+            f"it may set {', '.join(spec.overridable) or 'nothing'}"
+        )
+    torch.manual_seed(seed)
+    return cast(nn.Module, _imported(spec.build)(**{**spec.arguments, **chosen}))
 
 
 def set_batch_norm(network: nn.Module, mode: BatchNormMode) -> None:

@@ -33,7 +33,8 @@ class MethodSpec:
 
     ``build`` is ``"module:function"``; the function takes ``arguments`` as keywords and returns the network
     (``kind="network"``), or an `Upscaler` (``kind="interpolation"``). ``recipes`` maps a recipe's name to the YAML file
-    beside the method. ``alias_for`` lists names, best first, for names that resolve to whatever has weights.
+    beside the method. ``overridable`` names the constructor arguments that a recipe may set without making another
+    method. ``alias_for`` lists names, best first, for names that resolve to whatever has weights.
     """
 
     name: str
@@ -54,6 +55,7 @@ class MethodSpec:
     generator: str | None = None
     recipes: Mapping[str, str] = field(default_factory=dict)
     deviations: tuple[str, ...] = ()
+    overridable: tuple[str, ...] = ()
     folder: str | None = None
     version: int = 1
 

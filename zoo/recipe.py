@@ -14,6 +14,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from mrsr_bench import UserError
 
 Positive = Annotated[int, Field(gt=0)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
+"""Names become folder and file names."""
 Turn = Literal["d", "g"]
 
 
@@ -80,12 +83,12 @@ class Game(_Data):
 class Stage(_Data):
     """One stage of a training. ``steps`` counts generator updates."""
 
-    name: str
+    name: Name
     kind: Literal["supervised", "wgan_gp"]
     steps: Positive
     batch: Positive = 6
     patch: tuple[Positive, Positive, Positive] = (40, 40, 40)
-    losses: dict[Literal["l1", "mse", "adversarial"], float] = {"l1": 1.0}
+    losses: Annotated[dict[Literal["l1", "mse", "adversarial"], Finite], Field(min_length=1)] = {"l1": 1.0}
     generator: Optimiser
     discriminator: Optimiser | None = None
     discriminator_width: Positive = 64
@@ -97,9 +100,11 @@ class Stage(_Data):
     select: Literal["val_psnr", "em_distance", "last"] = "val_psnr"
 
     def model_post_init(self, _context: Any) -> None:
-        """A critic needs its optimiser and its game."""
+        """A critic needs its optimiser and its game, and an adversarial loss needs a critic."""
         if self.kind == "wgan_gp" and (self.discriminator is None or self.game is None):
             raise ValueError("a wgan_gp stage needs discriminator and game")
+        if self.kind == "supervised" and "adversarial" in self.losses:
+            raise ValueError("an adversarial loss needs a wgan_gp stage")
 
     def total_steps(self) -> int:
         """Updates of all players."""
@@ -112,7 +117,7 @@ class Recipe(_Data):
     ``regrid`` makes the network's input, ``network`` overrides constructor arguments, ``deviations`` go on the card.
     """
 
-    name: str
+    name: Name
     summary: str
     regrid: Literal["nearest", "linear", "cubic", "lanczos", "zero_fill"]
     network: dict[str, Any] = {}
@@ -121,12 +126,39 @@ class Recipe(_Data):
     stages: Annotated[tuple[Stage, ...], Field(min_length=1)]
     deviations: tuple[str, ...] = ()
 
+    def model_post_init(self, _context: Any) -> None:
+        """Stages are told apart by their names."""
+        names = [stage.name for stage in self.stages]
+        if len(set(names)) < len(names):
+            raise ValueError(f"two stages are called {max(names, key=names.count)}")
+
     def scaled(self, steps: int | None) -> Recipe:
         """The same recipe with the last stage cut or stretched to ``steps`` generator updates."""
         if steps is None:
             return self
         last = self.stages[-1].model_copy(update={"steps": steps})
         return self.model_copy(update={"stages": (*self.stages[:-1], last)})
+
+
+class TilingConfig(_Data):
+    """How trained weights are to be walked over a volume."""
+
+    window: Annotated[int, Field(ge=8, le=1024)]
+    margin: Annotated[int, Field(ge=0, le=256)]
+    batch_norm: Literal["eval", "tile"]
+
+
+class WeightsConfig(BaseModel):
+    """What a file of weights says of itself; more entries are kept as they are."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    method: Name
+    protocol: str
+    task: dict[str, Any]
+    network: dict[str, bool | int | float | str]
+    regrid: Literal["nearest", "linear", "cubic", "lanczos", "zero_fill"]
+    tiling: TilingConfig
 
 
 def parse_recipe(content: object, source: str) -> Recipe:

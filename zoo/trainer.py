@@ -86,7 +86,7 @@ class Trainer:
         self.identity = sha256_of(identity)
         self.checkpoint_seconds = checkpoint_seconds
         self.progress = Progress()
-        self.accelerator = Accelerator(cpu=device == "cpu")
+        self.accelerator = Accelerator(cpu=device == "cpu", mixed_precision="no")
         set_seed(seed)
         self.device = self.accelerator.device
         self.network = network
@@ -99,6 +99,27 @@ class Trainer:
         ]
         self.average: State | None = None
         self._tensorboard: Any = None
+        self._check()
+
+    def _check(self) -> None:
+        """Refuse what would fail only after hours."""
+        edge = min(n for lr, _, _ in self.val for n in lr.shape[2:])
+        if edge <= 2 * VALIDATION_MARGIN:
+            raise UserError(
+                f"a validation image is {edge} voxels wide along an axis; expected more than {2 * VALIDATION_MARGIN}"
+            )
+        processes = self.accelerator.num_processes
+        for stage in self.recipe.stages:
+            if stage.kind == "wgan_gp" and max(stage.patch) > edge:
+                raise UserError(
+                    f"the critic of stage {stage.name} judges patches of {max(stage.patch)} voxels, but validation "
+                    f"patches have {edge}; use smaller patches in the recipe"
+                )
+            if processes > 1 and (stage.kind == "wgan_gp" or stage.batch % processes):
+                raise UserError(
+                    f"stage {stage.name} cannot be shared by {processes} processes: a batch must divide evenly among "
+                    "them, and adversarial stages run in one process"
+                )
 
     # -- one stage ---------------------------------------------------------------------------------------------
 
@@ -106,7 +127,7 @@ class Trainer:
         """Train to the end, resuming from the last checkpoint unless ``fresh``.
 
         Returns:
-            The folder with ``best.pt`` of every stage, ``log.jsonl`` and ``loss.png``.
+            The folder with ``best-STAGE.pt`` of every stage and ``log.jsonl``.
 
         Raises:
             TrainingDivergedError: the loss became NaN or infinite.
@@ -116,6 +137,10 @@ class Trainer:
             if fresh:
                 shutil.rmtree(self.folder, ignore_errors=True)
             self.folder.mkdir(parents=True, exist_ok=True)
+            for partial in self.folder.glob("*.partial"):
+                shutil.rmtree(partial) if partial.is_dir() else partial.unlink()
+        if self.device.type == "cuda":
+            _be_deterministic()
         self.accelerator.wait_for_everyone()
         saved = self._newest()
         if saved is not None and saved["identity"] != self.identity:
@@ -135,6 +160,7 @@ class Trainer:
                 self.progress.stage += 1
                 self.progress.step = self.progress.generator_steps = 0
                 self._save_checkpoint(None)
+                self.accelerator.wait_for_everyone()
         finally:
             if self.accelerator.is_main_process:
                 self._close_log()
@@ -181,11 +207,7 @@ class Trainer:
                     record = self._generator_step(stage, model, critic, g_optimiser, lr, hr)
                 else:
                     record = self._critic_step(stage, model, critic, d_optimiser, lr, hr, step, total)
-                if not all(math.isfinite(v) for v in record.values()):
-                    raise TrainingDivergedError(
-                        f"the loss became NaN or infinite in stage {stage.name} at step {step}; the last good "
-                        f"checkpoint is kept in {self.folder}; lower the recipe's learning rate and start with --fresh"
-                    )
+                self._stop_unless_finite(stage, record)
                 self.progress.step += 1
                 self.progress.generator_steps += turn == "g"
                 self.progress.seconds = before + time.monotonic() - started
@@ -209,6 +231,19 @@ class Trainer:
                     )
         finally:
             sampler.close()
+
+    def _stop_unless_finite(self, stage: Stage, record: dict[str, float]) -> None:
+        if not all(math.isfinite(v) for v in record.values()):
+            raise TrainingDivergedError(
+                f"the training became NaN or infinite in stage {stage.name} at step {self.progress.step}; the last "
+                f"good checkpoint is kept in {self.folder}; lower the recipe's learning rate and start with --fresh"
+            )
+
+    def _update(self, stage: Stage, module: nn.Module, optimiser: torch.optim.Optimizer, clip: float | None) -> None:
+        """One optimiser step, unless a gradient is not finite: then the weights stay as they are."""
+        norm = nn.utils.clip_grad_norm_(module.parameters(), math.inf if clip is None else clip)
+        self._stop_unless_finite(stage, {"gradient norm": float(norm)})
+        optimiser.step()
 
     def _autocast(self, stage: Stage) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=stage.precision == "bf16")
@@ -242,9 +277,7 @@ class Trainer:
             record[name] = float(value.detach())
         optimiser.zero_grad(set_to_none=True)
         self.accelerator.backward(loss)
-        if stage.generator.clip is not None:
-            nn.utils.clip_grad_norm_(model.parameters(), stage.generator.clip)
-        optimiser.step()
+        self._update(stage, model, optimiser, stage.generator.clip)
         if self.average is not None:
             _blend(self.average, self.network.state_dict(), stage.ema, self.progress.generator_steps)
         return {"loss": float(loss.detach()), **record}
@@ -274,7 +307,7 @@ class Trainer:
         loss = -distance + stage.gradient_penalty * penalty
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
-        optimiser.step()
+        self._update(stage, critic, optimiser, stage.discriminator.clip)
         return {
             "d_loss": float(loss.detach()),
             "em_distance": float(distance.detach()),
@@ -305,6 +338,7 @@ class Trainer:
                     )
         self.progress.psnr = psnr
         record = {"val_psnr": psnr, "val_baseline_psnr": baseline}
+        self._stop_unless_finite(stage, record)
         if critic is not None:
             record["val_em_distance"] = distance
         score = {"val_psnr": psnr, "em_distance": -abs(distance), "last": float(self.progress.generator_steps)}[
@@ -428,10 +462,16 @@ class Trainer:
             return
         rounded = {k: float(f"{v:.6g}") if isinstance(v, float) else v for k, v in record.items()}
         rounded["seconds"] = round(self.progress.seconds, 2)
-        self._stream.write(json.dumps(rounded) + "\n")
+        self._stream.write(json.dumps(rounded, allow_nan=False) + "\n")
         for key, value in record.items():
             if isinstance(value, float):
                 self._tensorboard.add_scalar(f"{record['stage']}/{key}", value, self._global_step())
+
+
+def _be_deterministic() -> None:
+    """Ask a GPU for the same bits every time, as far as its kernels can; a CPU's give them anyway."""
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
 
 
 def _lr(optimiser: torch.optim.Optimizer) -> float:

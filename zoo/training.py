@@ -91,11 +91,13 @@ def train_method(
     Raises:
         UserError: unknown names, unusable data or recipe, or a training that diverged.
     """
+    from accelerate import PartialState
+
     from mrsr_bench.benchmarks.provenance import choose_device
     from mrsr_bench.zoo.inference import build_network
     from mrsr_bench.zoo.patches import prepare
     from mrsr_bench.zoo.trainer import Trainer
-    from mrsr_bench.zoo.weights import export_weights
+    from mrsr_bench.zoo.weights import export_weights, installed_folder
 
     if steps is not None and steps < 1:
         raise UserError(f"--steps must be at least 1; got {steps}")
@@ -104,10 +106,11 @@ def train_method(
     chosen = resolve_recipe(spec, recipe).scaled(steps)
     train, val = training_cases(dataset, seed)
     folder = (out or DEFAULT_FOLDER) / spec.name / f"{protocol.name}-{chosen.name}"
-    chosen, initial, parent = _start_from_twin(spec, protocol, chosen, folder)
-    store = folder.parent / "volumes"
-    interpolation = chosen.regrid
-    prepared = [prepare(cases, protocol, interpolation, seed, store) for cases in (train, val)]
+    device = choose_device(device)
+    processes = PartialState(cpu=device == "cpu")
+    with processes.main_process_first():
+        chosen, initial, parent = _start_from_twin(spec, protocol, chosen, folder, fresh=fresh)
+        prepared = [prepare(cases, protocol, chosen.regrid, seed, folder.parent / "volumes") for cases in (train, val)]
     network = build_network(spec, chosen.network, seed=seed)
     identity = {
         "method": spec.name,
@@ -126,7 +129,7 @@ def train_method(
         folder,
         identity=identity,
         seed=seed,
-        device=choose_device(device),
+        device=device,
         initial=initial,
     )
     trainer.run(fresh=fresh)
@@ -139,9 +142,11 @@ def train_method(
         "parent_sha256": parent,
         "hardware": _hardware(str(trainer.device)),
     }
-    weights = export_weights(spec, protocol, chosen, folder, prepared[1], facts)
-    print(f"weights: {weights}", file=sys.stderr)
-    return weights
+    if processes.is_main_process:
+        weights = export_weights(spec, protocol, chosen, folder, prepared[1], facts)
+        print(f"weights: {weights}", file=sys.stderr)
+    processes.wait_for_everyone()
+    return installed_folder(spec, protocol)
 
 
 def _hardware(device: str) -> str:
@@ -155,15 +160,29 @@ def _hardware(device: str) -> str:
 
 
 def _start_from_twin(
-    spec: MethodSpec, protocol: Protocol, recipe: Recipe, folder: Path
+    spec: MethodSpec, protocol: Protocol, recipe: Recipe, folder: Path, *, fresh: bool
 ) -> tuple[Recipe, dict[str, Any] | None, str | None]:
-    """For a GAN: begin with its L1-trained twin where one with the same input and network is at hand, else train it."""
+    """For a GAN: begin with its L1-trained twin where one with the same input and network is at hand, else train it.
+
+    The decision is kept beside ``folder``, so that a training resumes from what it began with whatever the store holds.
+    """
+    import shutil
+
     from mrsr_bench.zoo.weights import find_weights, load_tensors
 
     if spec.generator is None or len(recipe.stages) < 2:
         return recipe, None, None
-    twin = find_weights(methods.get(spec.generator), protocol.content["task"])
-    if twin is None or twin.config["regrid"] != recipe.regrid or twin.config["network"] != recipe.network:
+    kept = folder.with_name(f"{folder.name}-parent.safetensors")
+    twin_spec, task = methods.get(spec.generator), protocol.content["task"]
+    begun = not fresh and any(folder.glob("checkpoint-*"))
+    if begun and not kept.is_file():
         return recipe, None, None
-    print(f"starting from the weights of {spec.generator} ({twin.folder})", file=sys.stderr)
+    twin = find_weights(twin_spec, task, kept if begun else None)
+    if twin is None or twin.config["regrid"] != recipe.regrid or twin.config["network"] != recipe.network:
+        kept.unlink(missing_ok=True)
+        return recipe, None, None
+    if not begun:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(twin.file, kept)
+    print(f"starting from the weights of {spec.generator} ({twin.file})", file=sys.stderr)
     return recipe.model_copy(update={"stages": recipe.stages[1:]}), load_tensors(twin), twin.sha256

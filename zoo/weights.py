@@ -105,7 +105,7 @@ def find_weights(spec: MethodSpec, task: Mapping[str, Any] | None, path: Path | 
     if path is not None:
         return _explicit(spec, task, path)
     for folder in _candidates(spec):
-        config = _read_config(folder / CONFIG)
+        config = _metadata(folder / MODEL)
         if task is None or config["task"] == task:
             return Weights(folder / MODEL, sha256_of_file(folder / MODEL), config)
     return None
@@ -143,24 +143,23 @@ def sha256_of_file(file: Path) -> str:
 
 
 def _parsed(text: str, source: str) -> dict[str, Any]:
-    """A configuration of weights from JSON, checked for what loading needs."""
+    """A configuration of weights from JSON, checked for what loading needs.
+
+    It lies in the metadata of the safetensors file, so the file's SHA-256 covers all that decides what a network gives.
+    """
+    from pydantic import ValidationError
+
+    from mrsr_bench.zoo.recipe import WeightsConfig
+
     try:
-        config: dict[str, Any] = json.loads(text)
-        for key in ("method", "protocol", "task", "network", "regrid", "tiling"):
-            _ = config[key]
-    except (ValueError, KeyError, TypeError, IndexError) as error:
+        return WeightsConfig.model_validate_json(text).model_dump(mode="json")
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "it"
         raise UserError(
-            f"{source}: holds no configuration of weights; expected weights written by mrsr-bench"
+            f"{source}: holds no configuration of weights ({where}: {first['msg']}); "
+            "expected weights written by mrsr-bench"
         ) from error
-    return config
-
-
-def _read_config(path: Path) -> dict[str, Any]:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read; delete that folder or train again") from error
-    return _parsed(text, str(path))
 
 
 def _metadata(file: Path) -> dict[str, Any]:
@@ -250,6 +249,11 @@ def verify_golden(network: torch.nn.Module, weights: Weights) -> float:
     return apart
 
 
+def installed_folder(spec: MethodSpec, protocol: Protocol) -> Path:
+    """Where trained weights are installed in the local store."""
+    return home() / "weights" / folder_name(spec.name, protocol.name)
+
+
 def export_weights(
     spec: MethodSpec,
     protocol: Protocol,
@@ -294,7 +298,7 @@ def export_weights(
             "best_step": best["step"],
         },
     }
-    target = home() / "weights" / folder_name(spec.name, protocol.name)
+    target = installed_folder(spec, protocol)
     partial = target.with_name(f".{target.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)

@@ -107,7 +107,14 @@ ROWS = [
     Row("sub-01", "T1w", None, "psnr", "volume-wise", 28.042),
     Row("sub-01", "T1w", 17, "piqe", "slice", None, "no parameters", "fewer than 4 x 4 blocks"),
 ]
-RUN = {"protocol": "p", "protocol_hash": "h", "scores": {"psnr": {"mean": float("nan")}}}
+RUN = {
+    "dataset": "d",
+    "seed": 0,
+    "subjects": ["sub-01"],
+    "protocol": "p",
+    "protocol_hash": "h",
+    "scores": {"psnr": {"mean": float("nan")}},
+}
 
 
 def test_a_run_is_a_folder_that_reads_back(tmp_path):

@@ -130,10 +130,13 @@ def test_the_card_takes_scores_only_of_runs_with_these_weights(trained, tmp_path
     sha = find_weights(methods.get(MODEL_NAME), None).sha256
     run = {
         "dataset": "test",
-        "protocol": {"name": TASK},
+        "protocol": TASK,
+        "resolved": MODEL_NAME,
+        "split": "test",
+        "seed": 0,
+        "subjects": ["sub-3"],
         "protocol_hash": "a" * 64,
         "weights_sha256": sha,
-        "command": "mrsr-bench run ...",
         "scores": {"psnr": {"mean": 31.25, "ci95": None, "n": 1, "per_subject": {"sub-3": 31.25}}},
     }
     (tmp_path / "run.json").write_text(json.dumps(run))

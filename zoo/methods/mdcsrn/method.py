@@ -77,6 +77,7 @@ def _spec(
         generator=twin if gan else None,
         recipes=GAN_RECIPES if gan else RECIPES,
         deviations=GAN_DEVIATIONS if gan else DEVIATIONS,
+        overridable=("global_skip",),
         folder="mdcsrn",
     )
 
