@@ -31,10 +31,33 @@ def subject_seed(seed: int, subject: str) -> int:
     return int.from_bytes(hashlib.sha256(f"{seed}:{subject}".encode()).digest()[:8], "big")
 
 
+IMPLEMENTED: dict[str, Any] = {
+    "normalisation": {"scale": "lr-p99.9-above-mean"},
+    "region": {
+        "mask": {
+            "threshold": 0.1,
+            "closing_radius": 2,
+            "connectivity": 26,
+            "largest_component": True,
+            "fill_holes": True,
+        },
+        "hull": "lr-sample-centres",
+    },
+    "range": "hr-p99.9-above-mean",
+}
+"""What `zoo.inference` and `metrics.region` do. A protocol that states something else must not pass for it."""
+
+
 class Protocol:
     """A parsed protocol; attribute access to what evaluation needs, ``content`` for the whole of it."""
 
     def __init__(self, content: dict[str, Any]) -> None:
+        for entry, implemented in IMPLEMENTED.items():
+            if content.get(entry, implemented) != implemented:
+                raise UserError(
+                    f"the protocol {content.get('name')} asks for the {entry} {canonical_json(content[entry])}; "
+                    f"this version implements {canonical_json(implemented)} only"
+                )
         self.content = content
         self.name: str = content["name"]
         self.summary: str = content["summary"]

@@ -85,3 +85,10 @@ def test_the_seed_of_a_subject_is_that_of_the_protocol_page():
     digest = hashlib.sha256(b"7:sub-01").digest()
     assert subject_seed(7, "sub-01") == int.from_bytes(digest[:8], "big")
     assert subject_seed(7, "sub-01") != subject_seed(8, "sub-01")
+
+
+@pytest.mark.parametrize("entry", ["region", "range", "normalisation"])
+def test_a_protocol_that_states_what_is_not_implemented_is_refused(entry):
+    content = get_protocol("kspace-2x2x1").content
+    with pytest.raises(UserError, match=rf"asks for the {entry} .*implements .* only"):
+        Protocol({**content, entry: "something else"})
