@@ -13,7 +13,7 @@ import importlib
 import importlib.metadata
 import importlib.util
 import pkgutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any, Generic, Protocol, TypeVar
 
 from mrsr_bench import UserError
@@ -29,6 +29,13 @@ class Named(Protocol):
 
 
 T = TypeVar("T", bound=Named)
+
+
+def unknown_name(kind: str, name: str, known: Collection[str]) -> UserError:
+    """The sentence for a name that nothing bears, with near names or all there are."""
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(near)}?" if near else f"there are: {', '.join(known)}"
+    return UserError(f"there is no {kind} called {name!r}; {hint}")
 
 
 class Registry(Generic[T]):
@@ -118,6 +125,4 @@ class Registry(Generic[T]):
             made = variant(name)
             if made is not None:
                 return made
-        near = difflib.get_close_matches(name, components, n=3, cutoff=0.5)
-        hint = f"did you mean {' or '.join(near)}?" if near else f"there are: {', '.join(components)}"
-        raise UserError(f"there is no {self.kind} called {name!r}; {hint}")
+        raise unknown_name(self.kind, name, components)

@@ -14,6 +14,7 @@ from importlib.resources import files
 from typing import Any
 
 from mrsr_bench import UserError
+from mrsr_bench.registry import unknown_name
 
 
 def canonical_json(value: object) -> str:
@@ -102,11 +103,7 @@ def get_protocol(name: str) -> Protocol:
     Raises:
         UserError: there is none; near names are suggested.
     """
-    import difflib
-
     found = _load_all()
     if name not in found:
-        near = difflib.get_close_matches(name, found, n=3, cutoff=0.5)
-        hint = f"did you mean {' or '.join(near)}?" if near else f"there are: {', '.join(found)}"
-        raise UserError(f"there is no protocol called {name!r}; {hint}")
+        raise unknown_name("protocol", name, found)
     return found[name]

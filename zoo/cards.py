@@ -14,8 +14,8 @@ from typing import Any
 
 from mrsr_bench import UserError
 from mrsr_bench.zoo.method import MethodSpec
+from mrsr_bench.zoo.weights import CARD, CONFIG, LOG, MODEL, sha256_of_file
 
-CARD, CONFIG, LOG = "README.md", "config.json", "log.jsonl"
 SCORED = ("psnr", "ssim", "nrmse", "piqe", "data_consistency")
 
 
@@ -154,7 +154,6 @@ def add_scores(folder: Path, runs: Sequence[Path]) -> Path:
     """
     from mrsr_bench.benchmarks.results import read_run
     from mrsr_bench.zoo.methods import methods
-    from mrsr_bench.zoo.weights import MODEL, sha256_of_file
 
     config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
     sha256 = sha256_of_file(folder / MODEL)
