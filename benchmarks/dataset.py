@@ -26,6 +26,7 @@ class Pair:
     """LR and its reference HR on the grid that SR is compared on, with the parameters that made LR.
 
     ``noise_free`` (same grid as ``hr``) and ``labels`` (integers, same grid) exist where the object is known exactly.
+    ``unaligned`` says why nothing may be compared with ``hr`` although it is there: a real HR that is not where LR is.
     """
 
     lr: Volume
@@ -33,6 +34,7 @@ class Pair:
     params: Params
     noise_free: Volume | None = None
     labels: npt.NDArray[np.int16] | None = None
+    unaligned: str | None = None
 
 
 class Case(ABC):

@@ -1,4 +1,4 @@
-"""Anyone's own images: a file, a folder or a BIDS tree.
+"""Anyone's own images: a file, a folder (NIfTI or DICOM) or a BIDS tree.
 
 Splits are declared by ``train/``, ``val/`` and ``test/`` subfolders, else by a column ``split`` in
 ``participants.tsv``; ``all`` is everything and the default for a comparison. Where none is declared, asking for one
@@ -20,8 +20,10 @@ from typing import TYPE_CHECKING
 
 from mrsr_bench import UserError
 from mrsr_bench.benchmarks.dataset import SPLITS, Case, Dataset
+from mrsr_bench.benchmarks.datasets.dicom import DicomCase, find_series, is_dicom
 
 if TYPE_CHECKING:
+    from mrsr_bench.benchmarks.datasets.dicom import Series
     from mrsr_bench.volume import Volume
 
 DECLARED_SPLITS = ("train", "val", "test")
@@ -30,10 +32,12 @@ HELD_OUT_SHARE = 0.15
 """Of the subjects, for ``val`` and again for ``test`` where the split is drawn; one subject at least."""
 
 IMAGE_SUFFIXES = (".nii.gz", ".nii", ".mgz", ".mgh", ".img")
-DICOM_SUFFIXES = (".dcm", ".ima")
 DERIVED_FOLDERS = ("derivatives", "sourcedata", "code", "stimuli")
 LABEL_SUFFIXES = ("mask", "dseg", "probseg")
 """BIDS suffixes of images that hold labels, not intensities: read only when ``--suffix`` names them."""
+
+NOBODY = ("", "anonymous", "anon", "anonymized", "unknown", "none", "0")
+"""What stands for a PatientID where it was taken out: tells nothing about who is who."""
 
 _SUBJECT = re.compile(r"sub-[0-9A-Za-z]+")
 _MANY = 8
@@ -42,12 +46,13 @@ _MANY = 8
 
 @dataclass(frozen=True)
 class _Image:
-    """An image file that was found: ``split`` is the subfolder it was declared in, or None."""
+    """An image that was found: ``split`` is the subfolder it was declared in, or None; ``files`` of a DICOM series."""
 
     path: Path
     subject: str
     stem: str
     split: str | None
+    files: tuple[Path, ...] = ()
 
 
 class FolderCase(Case):
@@ -71,11 +76,13 @@ class FolderCase(Case):
 
 
 class FolderDataset(Dataset):
-    """The images under ``path``: an image file, a folder of them at any depth, or a BIDS tree.
+    """The images under ``path``: an image file, a folder of them at any depth, a BIDS tree, or DICOM series.
 
     A subject is the BIDS entity ``sub-XXX`` of the file or of a folder it lies in, else the file's stem, or, where
     folders hold files of the same names, the folder. The volumes of a 4D series are several cases of one subject.
-    Hidden files, files of other kinds, label maps and ``derivatives`` are passed over.
+    Hidden files, files of other kinds, label maps and ``derivatives`` are passed over. DICOM files are read where there
+    is no NIfTI: a series is an image named by its description; series with one PatientID are one subject, named by
+    their folder, since a PatientID may be a person's name.
 
     ``suffix`` (``T1w``; ``acq-thick_T2w`` is more exact) picks among several images of a subject; what still matches
     more than once, sessions or runs, is several cases of that subject.
@@ -172,13 +179,16 @@ def _drawn_split(subjects: set[str], seed: int, path: Path) -> dict[str, set[str
 
 def _read_tree(root: Path, split: str | None, passed_over: list[Path], other_files: Counter[str]) -> list[_Image]:
     """Image files under ``root``; counts in ``other_files`` why others are not among them."""
-    paths = []
+    paths, slices = [], []
     for path in _walk(root, passed_over, other_files):
         stem = _stem(path.name)
         if stem is not None:
             paths.append((path, stem))
-        elif path.name.lower().endswith(DICOM_SUFFIXES):
+        elif is_dicom(path):
             other_files["DICOM"] += 1
+            slices.append(path)
+    if slices and not paths:
+        return _read_dicom(root, split, slices)
     plain = [(path, stem) for path, stem in paths if _bids_subject(str(path.relative_to(root))) is None]
     folders_of: defaultdict[str, set[Path]] = defaultdict(set)
     for path, stem in plain:
@@ -190,6 +200,27 @@ def _read_tree(root: Path, split: str | None, passed_over: list[Path], other_fil
         folder = "-".join(inside.parent.parts)
         subject = _bids_subject(str(inside)) or (by_folder and folder) or stem
         images.append(_Image(path, subject, stem, split))
+    return images
+
+
+def _read_dicom(root: Path, split: str | None, slices: list[Path]) -> list[_Image]:
+    """One image per series; a subject is the BIDS entity, else the folder that holds all series of one PatientID."""
+    patients: defaultdict[str, list[Series]] = defaultdict(list)
+    for series in find_series(slices):
+        inside = series.folder.relative_to(root)
+        nobody = series.patient.lower() in NOBODY
+        patients[_bids_subject(str(inside)) or (str(inside) if nobody else f"id:{series.patient}")].append(series)
+    shared = {}
+    for key, of_patient in patients.items():
+        folder = Path(os.path.commonpath([series.folder for series in of_patient])).relative_to(root)
+        shared[key] = "-".join(folder.parts) or root.resolve().name
+    names = Counter(shared.values())
+    images = []
+    for key, of_patient in patients.items():
+        subject = _bids_subject(key) or shared[key]
+        if names[subject] > 1:
+            subject = f"{subject}-{hashlib.sha256(key.encode()).hexdigest()[:8]}"
+        images += [_Image(series.folder, subject, series.stem, split, series.files) for series in of_patient]
     return images
 
 
@@ -217,7 +248,7 @@ def _walk(root: Path, passed_over: list[Path], other_files: Counter[str]) -> Ite
 
 def _nothing_there(path: Path, other_files: Counter[str]) -> str:
     if other_files["DICOM"]:
-        return f"{path}: holds DICOM files and no NIfTI; convert them first (dcm2niix)"
+        return f"{path}: holds DICOM files and no NIfTI, and none of them is an image; export the series again"
     derived = [name for name in DERIVED_FOLDERS if other_files[name]]
     if derived:
         return f"{path}: holds no images outside {', '.join(derived)}; name the folder inside that you mean"
@@ -308,8 +339,11 @@ def _participants(path: Path) -> dict[str, str]:
     return found
 
 
-def _cases_of(image: _Image) -> list[FolderCase]:
+def _cases_of(image: _Image) -> Sequence[Case]:
     from mrsr_bench.volume import count_volumes
+
+    if image.files:
+        return [DicomCase(image.files, image.subject, image.stem)]
 
     try:
         count = count_volumes(image.path)
