@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import importlib.util
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -60,6 +61,16 @@ def metric_ingredients(specs: Sequence[MetricSpec]) -> dict[str, Any]:
             except metadata.PackageNotFoundError:
                 version = None
             found[spec.name].update(pyiqa=version, parameters=digests, available=reason is None)
+        elif spec.parameters:
+            digests, reason = _stated_parameters(spec)
+            found[spec.name].update(parameters=digests, available=reason is None)
+    return found
+
+
+def _stated_parameters(spec: MetricSpec) -> tuple[dict[str, str], str | None]:
+    """What the function that the metric names says of its parameter files."""
+    module, _, name = spec.parameters.partition(":")
+    found: tuple[dict[str, str], str | None] = getattr(importlib.import_module(module), name)(spec.name)
     return found
 
 
@@ -85,5 +96,7 @@ def states() -> dict[str, str]:
     with no_downloads():
         for spec in metrics.all():
             reason = parameters_of(spec.name)[1] if _uses_pyiqa(spec) else None
+            if spec.parameters:
+                reason = _stated_parameters(spec)[1]
             found[spec.name] = reason or "ready"
     return found

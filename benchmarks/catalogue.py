@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from mrsr_bench import UserError
 from mrsr_bench.benchmarks.entrants import protocols_in_order
 from mrsr_bench.benchmarks.protocol import get_protocol
+from mrsr_bench.registry import unknown_name
 
 if TYPE_CHECKING:
     from mrsr_bench.benchmarks.metric import MetricSpec
@@ -93,9 +93,7 @@ def listing(kind: str) -> dict[str, list[dict[str, Any]]]:
         UserError: there is no such kind.
     """
     if kind not in KINDS:
-        near = difflib.get_close_matches(kind, KINDS, n=1, cutoff=0.5)
-        hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(KINDS)}"
-        raise UserError(f"cannot list {kind!r}; {hint}")
+        raise unknown_name("kind", kind, KINDS)
     return {kind: KINDS[kind]()}
 
 
@@ -143,7 +141,5 @@ def details(name: str) -> dict[str, Any]:
             found = _details_of_model(name)
         except UserError:
             every = [known for of_kind in names.values() for known in of_kind]
-            near = difflib.get_close_matches(name, every, n=3, cutoff=0.5)
-            hint = f"did you mean {' or '.join(near)}?" if near else "`mrsr-bench list KIND` shows the names"
-            raise UserError(f"there is nothing called {name!r}; {hint}") from None
+            raise unknown_name("component", name, every) from None
     return {"name": name, "component": kind.removesuffix("s"), **found}

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mrsr_bench import UserError
-from mrsr_bench.benchmarks.protocol import get_protocol
+from mrsr_bench.benchmarks.intensities import as_stated
+from mrsr_bench.benchmarks.protocol import get_protocol, subject_seed
 from mrsr_bench.benchmarks.results import plain, read_run
-from mrsr_bench.benchmarks.statistics import holm, paired
+from mrsr_bench.benchmarks.statistics import corrected, paired
 
 if TYPE_CHECKING:
     from mrsr_bench.benchmarks.protocol import Protocol
@@ -38,13 +39,16 @@ def compare_runs(first: str | Path, second: str | Path, *, seed: int = 0) -> dic
         raise UserError("the runs have no subject in common, so nothing can be paired")
     _same_images(a, b, common)
     metrics: dict[str, dict[str, Any]] = {}
+    pairs = {}
     for key, score in a["scores"].items():
         theirs = b["scores"].get(key, {})
         if not score.get("per_subject") or not theirs.get("per_subject"):
             reason = score.get("reason") or theirs.get("reason") or f"{key} is not in both runs"
             metrics[key] = {"n": 0, "mean": None, "ci95": None, "p": None, "effect": None, "reason": reason}
             continue
-        pair = paired(score["per_subject"], theirs["per_subject"], seed=seed)
+        pairs[key] = paired(score["per_subject"], theirs["per_subject"], seed=seed)
+        metrics[key] = {}
+    for key, pair in corrected(pairs).items():
         metrics[key] = {
             "n": pair.n,
             "mean": pair.mean,
@@ -53,10 +57,8 @@ def compare_runs(first: str | Path, second: str | Path, *, seed: int = 0) -> dic
             "effect": pair.effect,
             "per_subject": pair.differences,
             **({"reason": pair.reason} if pair.reason else {}),
+            **({} if pair.p_holm is None else {"p_holm": pair.p_holm, "stars": pair.stars}),
         }
-    tested = [key for key, metric in metrics.items() if metric["p"] is not None]
-    for key, adjusted in zip(tested, holm([metrics[key]["p"] for key in tested]), strict=True):
-        metrics[key]["p_holm"] = adjusted
     return dict(
         plain(
             {
@@ -89,34 +91,42 @@ def _same_images(a: dict[str, Any], b: dict[str, Any], subjects: list[str]) -> N
             )
 
 
-def score_files(sr_path: Path, hr_path: Path, *, protocol: str | None = None, seed: int = 0) -> dict[str, Any]:
+def score_files(
+    sr_path: Path, hr_path: Path, *, protocol: str | None = None, seed: int = 0, subject: str | None = None
+) -> dict[str, Any]:
     """Score one SR file against its HR file; with ``protocol``, on the region that its degradation leaves.
 
     Without a protocol the region is HR's mask and the metrics are those of the table. SR may lie on all of the HR grid
-    or on the part of it that LR covers.
+    or on the part of it that LR covers. What is random in a degradation is drawn from ``seed`` and ``subject`` as in a
+    run; by default the subject is what a run on the HR file alone would call it.
 
     Raises:
-        UserError: a file cannot be read, or SR does not lie on the HR grid.
+        UserError: a file cannot be read, SR does not lie on the HR grid, or the protocol has no reference.
     """
     from mrsr_bench.volume import load
 
     chosen = None if protocol is None else get_protocol(protocol)
+    if chosen is not None and not chosen.has_reference:
+        raise UserError(f"{chosen.name} has no reference, so there is nothing to score against; use `mrsr-bench run`")
     sr, hr = load(sr_path), load(hr_path)
     if chosen is None:
         return _scored(_on_grid(sr, hr, sr_path), hr, None, None, seed)
     import numpy as np
 
+    from mrsr_bench.benchmarks.dataset import Pair
+    from mrsr_bench.benchmarks.datasets.folder import FolderDataset
     from mrsr_bench.benchmarks.degradations import degradations
 
+    subject = subject or FolderDataset(hr_path).cases()[0].subject
     degradation = degradations.get(chosen.degradation)
-    params = degradation.sample(np.random.default_rng(seed), hr, chosen.settings)
+    params = degradation.sample(np.random.default_rng(subject_seed(seed, subject)), hr, chosen.settings)
     place = degradation.geometry(hr.grid, params)
     reference_hr = degradation.reference(hr, params)
     if sr.grid.same_as(hr.grid, SAME_GRID_VOXELS):
         sr = sr.cropped(place.start, place.stop)
     sr = _on_grid(sr, reference_hr, sr_path)
-    lr = degradation.apply(hr, params)
-    return _scored(sr, reference_hr, chosen, (lr, degradation, params), seed)
+    pair = as_stated(Pair(degradation.apply(hr, params), reference_hr, params), chosen)
+    return _scored(sr, pair.hr, chosen, (pair.lr, degradation, params), seed) | {"subject": subject}
 
 
 def _on_grid(sr: Volume, hr: Volume, path: Path) -> Volume:

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 Params = dict[str, Any]
 
+STACK_RATIO = 1.5
+"""An axis whose spacing exceeds both others by more is the slice axis of a 2D stack."""
+
 
 @dataclass(frozen=True)
 class Geometry:
@@ -108,3 +111,10 @@ def single_axis_factor(grid: Grid, factor: Sequence[float], name: str) -> tuple[
     if len(degraded) != 1:
         raise UserError(f"{name} degrades exactly one axis; the factor {'x'.join(f'{f:g}' for f in factor)} does not")
     return degraded[0], by_axis[degraded[0]]
+
+
+def stack_axis(grid: Grid) -> int | None:
+    """The world axis (0 R, 1 A, 2 S) that the slices of a 2D stack are stacked along; None for any other volume."""
+    spacing = [grid.spacing[axis] for axis in grid.world_to_array()]
+    coarsest = max(range(3), key=lambda world: spacing[world])
+    return coarsest if spacing[coarsest] > STACK_RATIO * sorted(spacing)[1] else None

@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mrsr_bench import UserError
 from mrsr_bench.benchmarks import availability, provenance
+
+if TYPE_CHECKING:
+    from mrsr_bench.zoo.method import MethodSpec
 
 
 def _devices() -> dict[str, Any]:
@@ -32,10 +35,44 @@ def _places() -> dict[str, Any]:
 
 
 def _weights() -> dict[str, Any]:
+    """Per network ``missing``, or per task whether its weights, run here, give their golden output."""
     from mrsr_bench.zoo.methods import methods
     from mrsr_bench.zoo.weights import describe
 
-    return {spec.name: describe(spec) for spec in methods.all() if spec.kind == "network"}
+    found: dict[str, Any] = {}
+    for spec in methods.all():
+        if spec.kind != "network" or spec.alias_for:
+            continue
+        state = describe(spec)
+        found[spec.name] = state if isinstance(state, str) else {task: _verified(spec, task) for task in state}
+    return found
+
+
+def _verified(spec: MethodSpec, task: str) -> str:
+    """What the weights of ``spec`` in the folder of ``task`` do with their golden input: installed ones, then shipped.
+
+    Whatever is wrong with them is told, so that it hides nothing else.
+    """
+    import importlib.resources
+
+    try:
+        from mrsr_bench.zoo.inference import build_network
+        from mrsr_bench.zoo.weights import MODEL, find_weights, folder_name, home, load_into, verify_golden
+
+        states = []
+        shipped = importlib.resources.files(f"mrsr_bench.zoo.methods.{spec.folder}") if spec.folder else None
+        for root in (home() / "weights", Path(str(shipped)) / "weights" if shipped is not None else None):
+            folder = root / folder_name(spec.name, task) if root is not None else None
+            if folder is None or not (folder / MODEL).is_file():
+                continue
+            weights = find_weights(spec, None, folder)
+            assert weights is not None
+            network = build_network(spec, weights.config["network"])
+            load_into(network, weights)
+            states.append(f"verified, {verify_golden(network, weights):.1g} from the golden output")
+        return "; ".join(states) or "not found again"
+    except Exception as error:
+        return f"not usable: {' '.join(str(error).split()) or type(error).__name__}"
 
 
 def _datasets() -> dict[str, Any]:

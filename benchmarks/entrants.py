@@ -36,13 +36,33 @@ class Entrant:
 
 
 def protocols_in_order() -> list[str]:
-    """Protocol names, the common one first."""
-    return sorted(protocol_names(), key=lambda name: (name != FIRST_PROTOCOL, name))
+    """Protocol names: the first common one, the other common ones, the papers', then those without a reference."""
+
+    def place(name: str) -> tuple[bool, bool, bool, str]:
+        protocol = get_protocol(name)
+        return not protocol.has_reference, protocol.of_a_paper, name != FIRST_PROTOCOL, name
+
+    return sorted(protocol_names(), key=place)
 
 
-def can_do(spec: MethodSpec, protocol: str) -> bool:
+def task_served(spec: MethodSpec, protocol: Protocol) -> str | None:
+    """The task of a network whose weights do ``protocol``: the protocol itself, or one of the same degradation.
+
+    Papers' protocols share their degradation with a common one, and what is trained for one may enter the other.
+    """
+    if protocol.weights_of is None and protocol.name in spec.tasks:
+        return protocol.name
+    known = set(protocol_names())
+    wanted = protocol if protocol.weights_of is None else get_protocol(protocol.weights_of)
+    same = (
+        task for task in spec.tasks if task in known and get_protocol(task).content["task"] == wanted.content["task"]
+    )
+    return next(same, None)
+
+
+def can_do(spec: MethodSpec, protocol: Protocol) -> bool:
     """Whether a method takes part in a protocol: interpolations in any, networks in those of their tasks."""
-    return spec.kind == "interpolation" or protocol in spec.tasks
+    return spec.kind == "interpolation" or task_served(spec, protocol) is not None
 
 
 def first_common_protocol(specs: Sequence[MethodSpec]) -> str:
@@ -52,7 +72,7 @@ def first_common_protocol(specs: Sequence[MethodSpec]) -> str:
         UserError: there is none.
     """
     for name in protocols_in_order():
-        if all(can_do(spec, name) for spec in specs):
+        if all(can_do(spec, get_protocol(name)) for spec in specs):
             return name
     tasks = "; ".join(f"{s.name}: {', '.join(s.tasks) or 'none'}" for s in specs if s.kind != "interpolation")
     raise UserError(f"the methods have no protocol in common ({tasks}); run them apart, or choose one with --protocol")
@@ -97,32 +117,37 @@ class Admission:
     def _load(self, name: str, spec: MethodSpec, device: str) -> LoadedMethod:
         from mrsr_bench.zoo.inference import load_method
 
-        task = self.protocol.name
         if spec.kind == "interpolation":
-            return load_method(name, task=task)
-        if self.weights is None and not can_do(spec, task):
-            raise UserError(f"{name} does not do {task}; it does: {', '.join(spec.tasks) or 'nothing yet'}")
+            return load_method(name, task=self.protocol.name)
+        task = task_served(spec, self.protocol)
+        if task is None:
+            if self.weights is None:
+                tasks = ", ".join(spec.tasks) or "nothing yet"
+                raise UserError(f"{name} does not do {self.protocol.name}; it does: {tasks}")
+            task = self.protocol.name
         tiling = protocol_tiling(self.protocol)
         try:
             return load_method(name, task=task, weights=self.weights, device=device, tiling=tiling)
         except UserError:
-            if not self.train or self.weights is not None or not self._weights_missing(spec):
+            if not self.train or self.weights is not None or not self._weights_missing(spec, task):
                 raise
-        self._train(name)
+        self._train(name, task)
         return load_method(name, task=task, device=device, tiling=tiling)
 
-    def _weights_missing(self, spec: MethodSpec) -> bool:
+    def _weights_missing(self, spec: MethodSpec, task: str) -> bool:
         """Whether no weights exist for the task (which several protocols may share)."""
         from mrsr_bench.zoo.weights import describe
 
         state = describe(spec)
-        trained = [get_protocol(name) for name in protocol_names() if isinstance(state, list) and name in state]
-        return all(protocol.content["task"] != self.protocol.content["task"] for protocol in trained)
+        wanted = self.protocol if task == self.protocol.name else get_protocol(task)
+        stored = [] if isinstance(state, str) else [task for name in state for task in spec.groups.get(name, (name,))]
+        trained = [get_protocol(name) for name in protocol_names() if name in stored]
+        return all(protocol.content["task"] != wanted.content["task"] for protocol in trained)
 
-    def _train(self, name: str) -> None:
+    def _train(self, name: str, task: str) -> None:
         from mrsr_bench.zoo.training import train_method
 
-        train_method(name, self.dataset, task=self.protocol.name, device=self.device, seed=self.seed)
+        train_method(name, self.dataset, task=task, device=self.device, seed=self.seed)
 
 
 def protocol_tiling(protocol: Protocol) -> Tiling | None:

@@ -8,6 +8,7 @@ run continues where it was, and nothing is computed twice (see `mrsr_bench.bench
 from __future__ import annotations
 
 import datetime
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from mrsr_bench import UserError
 from mrsr_bench.benchmarks.entrants import Admission, Entrant, first_common_protocol, upscaled
+from mrsr_bench.benchmarks.intensities import as_stated
 from mrsr_bench.benchmarks.protocol import Protocol, get_protocol, sha256_of
 from mrsr_bench.benchmarks.results import PieceStore, Row, check_writable, file_name, piece_key, plain
 from mrsr_bench.benchmarks.summary import Report, report_of
@@ -114,8 +116,14 @@ def evaluate(request: Request, notify: Notify | None = None) -> Report:
     check_writable(request.out)
     with_torch = bool(networks) or request.device not in ("auto", "cpu")
     degradation = degradations.get(protocol.degradation)
-    keys = dict.fromkeys((*protocol.metrics, *(key for key in EXTRA_METRICS if key in metrics.names())))
+    extra = [key for key in EXTRA_METRICS if key in metrics.names()] if protocol.has_reference else []
+    keys = dict.fromkeys((*protocol.metrics, *extra))
     specs_of_metrics = {key: metrics.get(key) for key in keys}
+    compared = [key for key, spec in specs_of_metrics.items() if spec.reference]
+    if compared and not protocol.has_reference:
+        raise UserError(
+            f"the protocol {protocol.name} has no reference, so {', '.join(compared)} cannot be among its metrics"
+        )
     admission = Admission(
         protocol,
         degradation,
@@ -205,8 +213,8 @@ class Evaluation:
             running = [e for e in active if e.error is None and (pictured or e.typed in drafts)]
             if not running:
                 continue
-            pair = case.acquire(self.degradation, self.protocol.settings, self.request.seed)
-            reference = _reference_of(pair)
+            pair = as_stated(case.acquire(self.degradation, self.protocol.settings, self.request.seed), self.protocol)
+            reference = replace(_reference_of(pair), is_hr=self.protocol.has_reference and pair.unaligned is None)
             srs: dict[str, FloatArray] = {}
             for place, entrant in enumerate(running):
                 self._tell(f"{subject}: {entrant.typed}", place if index == len(cases) - 1 else 0)
@@ -233,7 +241,9 @@ class Evaluation:
         from mrsr_bench.benchmarks.metrics import score
 
         keys = list(self.metrics)
-        scores = score(sr, reference, keys, lr=pair.lr, degradation=self.degradation, params=pair.params)
+        scores = score(
+            sr, reference, keys, lr=pair.lr, degradation=self.degradation, params=pair.params, labels=pair.labels
+        )
         rows = [
             Row(subject, image, s.slice, s.metric, self.metrics[s.metric].convention, s.value, s.reason, s.mark)
             for s in scores
@@ -287,7 +297,7 @@ class Evaluation:
         }
         self._tell(f"{subject}: figure", len(srs))
         figure.parent.mkdir(parents=True, exist_ok=True)
-        partial = figure.with_name(f".{figure.stem}.partial{figure.suffix}")
+        partial = figure.with_name(f".{figure.stem}.{os.getpid()}.partial{figure.suffix}")
         title = f"{subject}, {self.protocol.name}, {self.dataset}"
         drawn = draw_subject(partial, title=title, reference=reference, lr=pair.lr, srs=srs, scores=scores)
         Path(drawn).replace(figure)

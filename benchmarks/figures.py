@@ -74,7 +74,8 @@ def draw_subject(
     """Draw one subject's comparison as PNG at ``path``, which appears whole or not at all.
 
     ``lr`` is on its own grid; ``srs`` maps a method's name to its SR voxels on the HR grid, in the order of drawing (a
-    method that failed is simply not in it); ``scores[name]`` holds ``psnr`` (dB) and ``ssim``, None where not computed.
+    method that failed is simply not in it); ``scores[name]`` holds ``psnr`` (dB) and ``ssim``, None where not computed,
+    or, where the reference is no HR, whatever was. Then there is no HR to see, no error, and no spectrum of HR.
 
     Raises:
         UserError: there is no method, or voxels are not finite, or not on the HR grid, or ``path`` cannot be written.
@@ -118,7 +119,9 @@ class _SubjectFigure:
         count = -(-len(names) // METHODS_PER_BLOCK)
         per_block = -(-len(names) // count)
         self.blocks = [names[i : i + per_block] for i in range(0, len(names), per_block)]
-        columns = 2 + per_block
+        self.compared = reference.is_hr
+        self.shown_first = ("HR", "LR") if self.compared else ("LR",)
+        columns = len(self.shown_first) + per_block
         self.width = 1600 + 200 * (columns - 3)
         self.tile = (self.width - 2 * MARGIN - (columns - 1) * GAP) // columns
         high, wide = view.image(reference.mask).shape
@@ -135,8 +138,10 @@ class _SubjectFigure:
         self.zoom_high, self.zoom_wide = size[0] * self.zoom_pixels[0], size[1] * self.zoom_pixels[1]
         self.images: dict[str, Image] = {"HR": view.image(hr.data), "LR": self._lr_image("nearest")}
         self.images |= {f"method {name}": view.image(data) for name, data in srs.items()}
-        self.error_top = self._error_top()
-        self.block_high = 74 + self.image_high + GAP + self.zoom_high + GAP + max(self.image_high, KEY_HIGH) + 40
+        self.block_high = 74 + self.image_high + GAP + self.zoom_high + 40
+        if self.compared:
+            self.error_top = self._error_top()
+            self.block_high += GAP + max(self.image_high, KEY_HIGH)
         self.axes = [axis for axis in reference.degraded_axes if hr.data.shape[axis] >= 4]
         self.spectra_high = 520 if self.axes else 0
         self.height = 132 + len(self.blocks) * self.block_high + self.spectra_high
@@ -187,7 +192,8 @@ class _SubjectFigure:
         )
 
     def _block(self, top: int, names: Sequence[str], *, first: bool) -> None:
-        panels = [("HR", "HR", self._size(self.reference.hr.grid)), ("LR", "LR", self._size(self.lr.grid))]
+        sizes = {"HR": self._size(self.reference.hr.grid), "LR": self._size(self.lr.grid)}
+        panels = [(name, name, sizes[name]) for name in self.shown_first]
         panels += [(f"method {name}", name, self._score(name)) for name in names]
         zoom_top = top + 74 + self.image_high + GAP
         error_top = zoom_top + self.zoom_high + GAP
@@ -200,12 +206,13 @@ class _SubjectFigure:
             self._text(middle, top + 48, line, 7.2, color=QUIET, ha="center", va="center")
             image = self.images[key]
             axes = self._image(left + (self.tile - self.image_wide) // 2, top + 74, image)
-            if key == "HR":
+            if column == 0:
                 self._mark(axes)
-            self._zoomed(left + (self.tile - self.zoom_wide) // 2, zoom_top, image[self.zoom], scale_bar=key == "HR")
-            if key.startswith("method "):
+            self._zoomed(left + (self.tile - self.zoom_wide) // 2, zoom_top, image[self.zoom], scale_bar=column == 0)
+            if self.compared and key.startswith("method "):
                 self._error_map(left + (self.tile - self.image_wide) // 2, error_top, label)
-        self._key(error_top, notes=first)
+        if self.compared:
+            self._key(error_top, notes=first)
 
     def _size(self, grid: Grid) -> str:
         r, a, s = grid.world_to_array()
@@ -213,6 +220,9 @@ class _SubjectFigure:
 
     def _score(self, name: str) -> str:
         values = self.scores.get(name, {})
+        if not self.compared:
+            known = [f"{key.upper()} {value:.2f}" for key, value in values.items() if value is not None]
+            return "  ·  ".join(known[:2]) or "no score"
         psnr, ssim = values.get("psnr"), values.get("ssim")
         first = "PSNR n/a" if psnr is None else f"{psnr:.2f} dB"
         return f"{first}  ·  " + ("SSIM n/a" if ssim is None else f"SSIM {ssim:.4f}")
@@ -328,6 +338,8 @@ class _SubjectFigure:
         )
         curves = {name: power_spectrum(data[box], axis, hr.spacing[axis]) for name, data in self.srs.items()}
         frequency, reference = power_spectrum(hr.data[box], axis, hr.spacing[axis])
+        if not self.compared:
+            reference = np.max([power for _, power in curves.values()], axis=0)
         peak = max(float(reference.max()), np.finfo(float).tiny)
         tiny = peak * 1e-20
         level = {name: 10 * np.log10(np.maximum(power, tiny) / peak) for name, (_, power) in curves.items()}
@@ -339,8 +351,9 @@ class _SubjectFigure:
             ls = DASHES[number // len(OKABE_ITO) % len(DASHES)]
             axes.plot(frequency, values, color=color, lw=1.3, ls=ls)
             ends.append((float(values[-1]), name, color, ls))
-        axes.plot(frequency, level_hr, color="black", lw=1.6, zorder=3)
-        ends.append((float(level_hr[-1]), "HR", "black", "-"))
+        if self.compared:
+            axes.plot(frequency, level_hr, color="black", lw=1.6, zorder=3)
+            ends.append((float(level_hr[-1]), "HR", "black", "-"))
         axes.set_xlim(0, frequency[-1])
         axes.set_ylim(low, 4)
         self._labels(axes, ends, low, 4.0)
@@ -350,7 +363,7 @@ class _SubjectFigure:
             nyquist, 2, f" Nyquist frequency of LR, {nyquist:.3g}/mm", fontsize=6.5, color=QUIET, va="top", ha="left"
         )
         axes.set_xlabel(f"spatial frequency along {direction}, cycles/mm", fontsize=7.5, color=INK)
-        axes.set_ylabel("power, dB re peak of HR", fontsize=7.5, color=INK)
+        axes.set_ylabel(f"power, dB re peak{' of HR' if self.compared else ''}", fontsize=7.5, color=INK)
         axes.tick_params(labelsize=6.5, length=2.5, width=0.6, color=QUIET)
         axes.spines[["top", "right"]].set_visible(False)
         axes.spines[["left", "bottom"]].set_linewidth(0.6)

@@ -1,7 +1,11 @@
 """Protocol: dataset + split + task + normalisation + region + range + metrics, frozen and hashed.
 
 A protocol is a YAML file in ``benchmarks/protocols``. Its hash, the SHA-256 of the canonical JSON of the parsed YAML,
-goes into every result.
+goes into every result. What a protocol states, the code does; one that states anything else is refused.
+
+``reference: none`` (only with the degradation ``as_acquired``) has no HR: metrics without reference, on LR brought
+to the target grid. ``intensities: uint8`` brings HR and LR to 8 bits (`mrsr_bench.benchmarks.intensities`).
+``task.weights`` names the protocol whose weights a network uses, where that is not a task to train for.
 """
 
 from __future__ import annotations
@@ -48,17 +52,29 @@ IMPLEMENTED: dict[str, Any] = {
 }
 """What `zoo.inference` and `metrics.region` do. A protocol that states something else must not pass for it."""
 
+WITHOUT_REFERENCE: dict[str, Any] = {
+    **IMPLEMENTED,
+    "region": {**IMPLEMENTED["region"], "image": "lr-cubic"},
+    "range": "lr-cubic-p99.9-above-mean",
+}
+"""The same where there is no HR: mask and range come from LR, brought to the target grid by cubic splines."""
+
+_ENTRIES = frozenset(
+    {*IMPLEMENTED, "name", "version", "summary", "paper", "deviations", "dataset", "split", "task"}
+    | {"reference", "intensities", "metrics", "inference"}
+)
+_CHOICES: dict[str, tuple[str, ...]] = {"reference": ("hr", "none"), "intensities": ("float32", "uint8")}
+_REAL = "as_acquired"
+
 
 class Protocol:
-    """A parsed protocol; attribute access to what evaluation needs, ``content`` for the whole of it."""
+    """A parsed protocol; attribute access to what evaluation needs, ``content`` for the whole of it.
+
+    Raises:
+        UserError: it states something that is not implemented.
+    """
 
     def __init__(self, content: dict[str, Any]) -> None:
-        for entry, implemented in IMPLEMENTED.items():
-            if content.get(entry, implemented) != implemented:
-                raise UserError(
-                    f"the protocol {content.get('name')} asks for the {entry} {canonical_json(content[entry])}; "
-                    f"this version implements {canonical_json(implemented)} only"
-                )
         self.content = content
         self.name: str = content["name"]
         self.summary: str = content["summary"]
@@ -66,6 +82,39 @@ class Protocol:
         self.settings: dict[str, Any] = content["task"]["parameters"]
         self.metrics: tuple[str, ...] = tuple(content["metrics"])
         self.inference: dict[str, Any] = content.get("inference", {})
+        self.has_reference: bool = content.get("reference", "hr") != "none"
+        self.eight_bits: bool = content.get("intensities", "float32") == "uint8"
+        self.of_a_paper: bool = "paper" in content
+        self.weights_of: str | None = content["task"].get("weights")
+        self._check()
+
+    def _check(self) -> None:
+        for entry, implemented in (IMPLEMENTED if self.has_reference else WITHOUT_REFERENCE).items():
+            if self.content.get(entry, implemented) != implemented:
+                self._refuse(entry, self.content[entry], f"{canonical_json(implemented)} only")
+        for entry, choices in _CHOICES.items():
+            if self.content.get(entry, choices[0]) not in choices:
+                self._refuse(entry, self.content[entry], " and ".join(choices))
+        if self.inference.get("dtype", "float32") != "float32":
+            self._refuse("inference dtype", self.inference["dtype"], "float32 only")
+        unknown = set(self.content) - _ENTRIES
+        unknown |= {f"task.{key}" for key in set(self.content["task"]) - {"degradation", "parameters", "weights"}}
+        unknown |= {f"inference.{key}" for key in set(self.inference) - {"tiling", "dtype"}}
+        if unknown:
+            raise UserError(
+                f"the protocol {self.name} has the unknown entries {', '.join(sorted(unknown))}; "
+                "this version can do nothing with them, so it does not run it"
+            )
+        if self.has_reference == (self.degradation == _REAL):
+            raise UserError(
+                f"the protocol {self.name} must state reference: none if, and only if, its degradation is {_REAL}"
+            )
+
+    def _refuse(self, entry: str, asked: object, implemented: str) -> None:
+        raise UserError(
+            f"the protocol {self.name} asks for the {entry} {canonical_json(asked)}; "
+            f"this version implements {implemented}"
+        )
 
     @property
     def factor(self) -> tuple[float, float, float]:

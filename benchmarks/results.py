@@ -8,6 +8,8 @@ piece that is truncated or altered is computed again. A *run* is a folder made o
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import math
 import os
@@ -24,6 +26,8 @@ FORMAT = 1
 """Version of what is stored; a change makes every older piece a miss."""
 
 CACHE_FOLDER = ".cache"
+_SWAPS = 10
+"""Attempts at taking the place of a run that other processes write too."""
 RUN_FILE, SCORES_FILE, FIGURES_FOLDER = "run.json", "scores.parquet", "figures"
 
 
@@ -179,7 +183,8 @@ def write_run(out: Path, name: str, run: Mapping[str, Any], rows: Iterable[Row],
     Raises:
         UserError: the place cannot be written.
     """
-    final, partial, old = out / name, out / f".{name}.partial", out / f".{name}.old"
+    final = out / name
+    partial, old = (out / f".{name}.{os.getpid()}.{kind}" for kind in ("partial", "old"))
     try:
         for leftover in (partial, old):
             shutil.rmtree(leftover, ignore_errors=True)
@@ -189,15 +194,28 @@ def write_run(out: Path, name: str, run: Mapping[str, Any], rows: Iterable[Row],
         write_scores(partial / SCORES_FILE, rows)
         text = json.dumps(plain(run), indent=2, ensure_ascii=False, allow_nan=False)
         (partial / RUN_FILE).write_text(text + "\n", encoding="utf-8")
-        if final.exists():
-            final.rename(old)
-        partial.rename(final)
+        _swap(partial, final, old)
     except OSError as error:
         raise UserError(f"{final}: cannot be written ({error.strerror}); choose another folder with --out") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
     return final
+
+
+def _swap(new: Path, final: Path, old: Path) -> None:
+    """Put the folder ``new`` in the place of ``final``, which another process may do at the same moment."""
+    for attempt in range(_SWAPS):
+        with contextlib.suppress(FileNotFoundError):
+            final.rename(old)
+        try:
+            new.rename(final)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST) or attempt == _SWAPS - 1:
+                raise
+            shutil.rmtree(old, ignore_errors=True)
+        else:
+            return
 
 
 def _link_or_copy(source: Path, target: Path) -> None:

@@ -1,10 +1,12 @@
 """Tissue parameters and sequence equations: from T1, T2, T2* and proton density to a magnitude signal.
 
 Sources:
-    Tissue parameters at 1.5 T of CSF, grey and white matter, fat and muscle: BrainWeb (Collins et al., IEEE TMI 17,
-    463, 1998; Kwan, Evans and Pike, IEEE TMI 18, 1085, 1999). The rest (deep nuclei, skin, marrow, blood, dura, eye)
-    are round values chosen to lie where clinical images show them: the pallidum is short in T2 from its iron, bone has
-    almost no visible protons, blood is washed out of a spin echo (flow void) and unsaturated in a gradient echo.
+    Tissue parameters at 1.5 T of CSF, grey and white matter, fat and muscle: BrainWeb's table
+    ``tissue_mr_parameters.txt`` (brainweb.bic.mni.mcgill.ca; its phantom: Collins et al., IEEE TMI 17, 463, 1998, its
+    simulator: Kwan, Evans and Pike, IEEE TMI 18, 1085, 1999), but T2* of muscle, which is 30 ms there and 40 here. The
+    rest (deep nuclei, skin, marrow, blood, dura, eye) are round values of our own, chosen to lie where clinical images
+    show them: the pallidum is short in T2 from its iron, bone has almost no visible protons, blood is washed out of a
+    spin echo (flow void) and unsaturated in a gradient echo.
     Sequences: spoiled gradient echo (Ernst and Anderson, Rev. Sci. Instrum. 37, 93, 1966), spin echo and inversion
     recovery as in Haacke et al., Magnetic Resonance Imaging (1999); MPRAGE is taken as inversion recovery with a
     gradient echo at the inversion time (Mugler and Brookeman, MRM 15, 152, 1990), its echo train neglected.

@@ -15,7 +15,9 @@ so the batch can change nothing. pyiqa's inner functions are called instead of i
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import importlib.util
+import json
 import math
 import os
 import sys
@@ -23,8 +25,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mrsr_bench import UserError
 from mrsr_bench.benchmarks.metric import Comparison, MetricSpec, Score
 from mrsr_bench.benchmarks.metrics.region import foreground_slices, slice_axis
+from mrsr_bench.benchmarks.results import write_text
 
 if TYPE_CHECKING:
     import numpy as np
@@ -41,6 +45,12 @@ PARAMETER_FILES: dict[str, str] = {
     "niqe_matlab": "niqe_matlab_params.mat",
     "ma": "NRQM_model.mat",
 }
+PARAMETER_SHA256: dict[str, str] = {
+    "niqe_modelparameters.mat": "fa2aa4d12dd9595c3fb6bf8b4e1a15c79d5d1469238d0901c88dead195be578d",
+}
+"""Of the published files, where it is known; any other file is held to what it was at its first use (`LOCK`)."""
+LOCK = "sha256.json"
+"""In `store`: the SHA-256 of each parameter file without a published one, as it was when it was first used here."""
 PARAMETER_URL = "https://huggingface.co/chaofengc/IQA-PyTorch-Weights/resolve/main/{name}"
 DOWNLOAD_TIMEOUT = 10.0
 """Seconds without an answer before a download is given up."""
@@ -58,8 +68,11 @@ class Unavailable(Exception):  # noqa: N818 - not a failure: the metric gives nu
 def parameter_file(key: str, path: str | Path | None = None) -> Path:
     """The parameters of the metric ``key``: ``path``, else in torch hub's pyiqa folder or our store, else downloaded.
 
+    A file that was not named is the published one, or at least the one that was used here before.
+
     Raises:
-        Unavailable: they are nowhere, and downloads are off (``HF_HUB_OFFLINE``, ``MRSR_BENCH_OFFLINE``) or failed.
+        Unavailable: they are nowhere, and downloads are off (``HF_HUB_OFFLINE``, ``MRSR_BENCH_OFFLINE``) or failed, or
+            the file is another one.
     """
     import torch.hub
 
@@ -70,14 +83,16 @@ def parameter_file(key: str, path: str | Path | None = None) -> Path:
         return Path(path)
     for folder in (Path(torch.hub.get_dir()) / "pyiqa", store()):
         if (folder / name).is_file():
-            return folder / name
+            return _pinned(folder / name)
     url = PARAMETER_URL.format(name=name)
     where = f"put {url} into $MRSR_BENCH_HOME/pyiqa"
     if offline := offline_by():
         raise Unavailable(f"the parameters {name} are not here and {offline} forbids downloads; {where}")
     if name not in _failed_downloads:
         try:
-            return _download(url, name)
+            return _pinned(_download(url, name))
+        except Unavailable:
+            raise
         except Exception as error:  # pooch passes on whatever its transport raises
             _failed_downloads[name] = type(error).__name__
     raise Unavailable(
@@ -106,12 +121,43 @@ def _download(url: str, name: str) -> Path:
 
     fetched = pooch.retrieve(
         url,
-        known_hash=None,
+        known_hash=f"sha256:{PARAMETER_SHA256[name]}" if name in PARAMETER_SHA256 else None,
         fname=name,
         path=store(),
         downloader=pooch.HTTPDownloader(timeout=DOWNLOAD_TIMEOUT, progressbar=False),
     )
     return Path(fetched)
+
+
+def _pinned(file: Path) -> Path:
+    """``file``, if it is the published one or, where that is not known, the one of its first use here."""
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    published = PARAMETER_SHA256.get(file.name)
+    if published is not None and digest != published:
+        raise Unavailable(
+            f"{file} is not the published file (sha256 {digest[:16]}, expected {published[:16]}); delete it, or name "
+            "your own file explicitly"
+        )
+    if published is None:
+        _hold_to_first_use(file, digest)
+    return file
+
+
+def _hold_to_first_use(file: Path, digest: str) -> None:
+    lock = store() / LOCK
+    try:
+        known = json.loads(lock.read_text(encoding="utf-8")) if lock.is_file() else {}
+        first = known.get(file.name)
+    except (OSError, ValueError, AttributeError) as error:
+        raise Unavailable(f"{lock} is not readable ({type(error).__name__}); delete it") from error
+    if first is None:
+        with contextlib.suppress(UserError):  # a store that cannot be written; every run records the digest besides
+            write_text(lock, json.dumps({**known, file.name: digest}, indent=2, sort_keys=True) + "\n")
+    elif first != digest:
+        raise Unavailable(
+            f"{file} has changed since its first use here (sha256 {digest[:16]}, then {str(first)[:16]}); put the old "
+            f"file back, or take its line out of {lock} if the new one is meant"
+        )
 
 
 def _load_mat(file: Path) -> dict[str, Any]:

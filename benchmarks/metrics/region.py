@@ -37,7 +37,8 @@ class Reference:
     """What SR is compared with: HR, its range q, and the voxels that count.
 
     ``mask`` is the foreground, ``region`` the foreground inside the hull (both of HR's shape); ``degraded_axes`` are
-    array axes of HR.
+    array axes of HR. Without ``is_hr``, ``hr`` is only LR brought to the target grid, and nothing may be compared with
+    it.
     """
 
     hr: Volume
@@ -46,6 +47,7 @@ class Reference:
     region: Mask
     mask_sha256: str
     degraded_axes: tuple[int, ...]
+    is_hr: bool = True
 
 
 def intensity_range(data: FloatArray) -> float:

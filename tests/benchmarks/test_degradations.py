@@ -284,6 +284,97 @@ def test_bicubic_places_a_ramp_where_it_was_whatever_the_factor():
         np.testing.assert_allclose(lr.data[inner, 1, 1], places[inner], atol=0.02)
 
 
+AXIAL, SAGITTAL, CORONAL = np.diag([0.5, 0.5, 3, 1.0]), np.diag([3, 0.5, 0.5, 1.0]), np.diag([0.5, 3, 0.5, 1.0])
+ISOTROPIC, NEARLY = np.eye(4), np.diag([1, 1.333, 1.333, 1.0])
+POSTERIOR_SUPERIOR_RIGHT = np.array([[0, 0, 3, 0], [-0.5, 0, 0, 0], [0, 0.5, 0, 0], [0, 0, 0, 1.0]])
+
+
+@pytest.mark.parametrize("affine", [AXIAL, ISOTROPIC, NEARLY])
+@pytest.mark.parametrize("factor", [(4, 4, 1), (1, 4, 1)])
+def test_in_the_finest_plane_of_axial_stacks_and_volumes_the_factor_means_what_it_says(affine, factor):
+    data = noise(16, 16, 16)
+    turned, _, params = degrade(BICUBIC, data, affine, factor=factor, plane="finest")
+    plain, _, _ = degrade(BICUBIC, data, affine, factor=factor)
+    np.testing.assert_array_equal(turned.data, plain.data)
+    np.testing.assert_array_equal(turned.affine, plain.affine)
+    assert params["factor"] == list(factor)
+
+
+@pytest.mark.parametrize(
+    ("affine", "factor", "world", "shape"),
+    [
+        (SAGITTAL, (4, 4, 1), [1, 4, 4], (16, 4, 4)),
+        (SAGITTAL, (1, 4, 1), [1, 4, 1], (16, 4, 16)),
+        (CORONAL, (4, 4, 1), [4, 1, 4], (4, 16, 4)),
+        (CORONAL, (1, 4, 1), [1, 1, 4], (16, 16, 4)),
+        (POSTERIOR_SUPERIOR_RIGHT, (4, 4, 1), [1, 4, 4], (4, 4, 16)),
+        (POSTERIOR_SUPERIOR_RIGHT, (1, 4, 1), [1, 4, 1], (4, 16, 16)),
+    ],
+)
+def test_the_finest_plane_of_a_stack_is_its_slices_whatever_their_orientation(affine, factor, world, shape):
+    lr, _, params = degrade(BICUBIC, noise(16, 16, 16), affine, factor=factor, plane="finest")
+    assert params["factor"] == world
+    assert lr.data.shape == shape
+    assert json.loads(json.dumps(params)) == params
+    again, _, recorded = degrade(BICUBIC, noise(16, 16, 16), affine, **params)
+    np.testing.assert_array_equal(again.data, lr.data)
+    assert recorded == params
+
+
+def test_what_cannot_lie_in_the_finest_plane_is_refused():
+    for affine in (AXIAL, SAGITTAL):
+        with pytest.raises(UserError, match="in the finest plane"):
+            degrade(BICUBIC, noise(16, 16, 16), affine, factor=(4, 1, 4), plane="finest")
+    with pytest.raises(UserError, match="plane is stated or finest"):
+        degrade(BICUBIC, noise(8, 8, 8), plane="coarsest")
+
+
+REAL = degradations.get("as_acquired")
+
+
+def test_a_real_scan_is_its_own_lr_and_the_target_covers_the_same_field_of_view():
+    data = noise(12, 10, 8)
+    lr, target, _ = degrade(REAL, data, ISOTROPIC, factor=(2, 2, 1))
+    np.testing.assert_array_equal(lr.data, data)
+    np.testing.assert_array_equal(lr.affine, ISOTROPIC)
+    assert target.data.shape == (24, 20, 8)
+    np.testing.assert_allclose(target.spacing, (0.5, 0.5, 1))
+    np.testing.assert_allclose(target.data, regrid(lr, target.grid, "cubic").data)
+
+
+@pytest.mark.parametrize(
+    ("affine", "shape", "thick"),
+    [(AXIAL, (8, 8, 32), 2), (SAGITTAL, (32, 8, 8), 0), (CORONAL, (8, 32, 8), 1), (ISOTROPIC, (8, 8, 32), None)],
+)
+def test_through_the_slices_means_the_slice_axis_of_a_stack_and_s_of_a_volume(affine, shape, thick):
+    lr, target, params = degrade(REAL, noise(8, 8, 8), affine, factor=(1, 1, 4), direction="through")
+    assert target.data.shape == shape
+    assert [axis for axis in range(3) if lr.acquisition[axis].kind == "box"] == ([] if thick is None else [thick])
+    again, _, recorded = degrade(REAL, noise(8, 8, 8), affine, **params)
+    assert recorded == params
+    np.testing.assert_array_equal(again.data, lr.data)
+
+
+def test_a_real_scan_keeps_what_is_known_of_its_acquisition():
+    thick, _, _ = degrade(THIN, noise(8, 8, 16), factor=[1, 1, 4])
+    params = REAL.sample(np.random.default_rng(0), thick, {"factor": [1, 1, 4]})
+    assert REAL.apply(thick, params).acquisition == thick.acquisition
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"factor": (1, 1, 1)}, "nothing to upscale"),
+        ({"direction": "up"}, "direction is stated or through"),
+        ({"factor": (2, 2, 1), "direction": "through"}, "1 x 1 x f"),
+        ({"factor": (0.5, 1, 1)}, "three numbers from 1"),
+    ],
+)
+def test_an_impossible_target_is_refused(settings, expected):
+    with pytest.raises(UserError, match=expected):
+        degrade(REAL, noise(8, 8, 8), **settings)
+
+
 def steps(*pairs):
     return {"steps": [{"degradation": name, "parameters": settings} for name, settings in pairs]}
 

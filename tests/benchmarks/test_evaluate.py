@@ -10,12 +10,14 @@ from mrsr_bench import UserError
 from mrsr_bench.benchmarks import availability
 from mrsr_bench.benchmarks.datasets.folder import FolderDataset
 from mrsr_bench.benchmarks.degradations import degradations
+from mrsr_bench.benchmarks.entrants import task_served
 from mrsr_bench.benchmarks.evaluate import default_split, first_common_protocol, model_names
-from mrsr_bench.benchmarks.metrics import metrics
+from mrsr_bench.benchmarks.metrics import metrics, score
 from mrsr_bench.benchmarks.metrics.region import reference_of
 from mrsr_bench.benchmarks.protocol import get_protocol
 from mrsr_bench.benchmarks.results import read_run, read_scores
 from mrsr_bench.benchmarks.summary import TABLE_METRICS
+from mrsr_bench.volume import Volume
 from mrsr_bench.zoo.methods import methods
 from mrsr_bench.zoo.regrid import regrid
 
@@ -365,6 +367,33 @@ def test_without_a_protocol_the_first_common_one_is_taken(bench):
     }
     assert set(chosen.values()) == {"kspace-2x2x1"}
     assert first_common_protocol([methods.get("elsewhere"), methods.get("linear")]) == "thick-4"
+
+
+def test_weights_of_a_common_task_enter_the_papers_protocol_of_the_same_degradation(bench):
+    spec = methods.get("elsewhere")
+    assert task_served(spec, get_protocol("thick-4")) == "thick-4"
+    assert task_served(spec, get_protocol("soup2022-thick-4")) == "thick-4"
+    assert task_served(spec, get_protocol("real-thick-4")) == "thick-4"
+    for other in ("soup2022-thin-4", "soup2022-thick-3", "real", "kspace-2x2x1"):
+        assert task_served(spec, get_protocol(other)) is None
+
+
+def test_a_real_scan_is_scored_without_any_comparison(bench):
+    (run,) = bench.run("net", protocol="real", subjects=1).result["runs"]
+    scores = run["scores"]
+    assert all(scores[key]["mean"] is None for key in ("psnr", "ssim", "nrmse"))
+    assert "data_consistency" not in scores
+    assert scores["piqe"]["n"] == 1 or scores["piqe"]["reason"]
+    (_, lr), *_ = bench.seen
+    np.testing.assert_array_equal(lr.data, bench.dataset.all_cases[0].hr().data)
+    assert bench.drawn == [("sub-01", ("net",))]
+
+
+def test_a_metric_that_compares_gives_no_number_where_there_is_no_hr():
+    volume = Volume(np.random.default_rng(0).random((16, 16, 16), dtype=np.float32), np.eye(4))
+    (result,) = score(volume.data, replace(reference_of(volume), is_hr=False), ["psnr"])
+    assert result.value is None
+    assert result.reason == "there is no HR to compare with"
 
 
 def test_methods_without_a_common_protocol_are_refused_with_their_tasks(bench):

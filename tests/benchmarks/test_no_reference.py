@@ -214,6 +214,49 @@ def test_a_blank_slice_has_no_value_and_the_mean_is_marked():
     assert scores[0].mark.startswith("1 of 3 slices")
 
 
+def stored(name, content=b"parameters"):
+    file = no_reference.store() / name
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(content)
+    return file
+
+
+def test_another_file_under_the_name_of_a_published_one_is_refused():
+    stored("niqe_modelparameters.mat")
+    with pytest.raises(Unavailable, match=r"not the published file .*expected fa2aa4d12dd9595c.*delete it"):
+        parameter_file("niqe")
+
+
+@needs_calibration
+def test_the_published_niqe_model_is_taken_and_needs_no_lock():
+    file = stored("niqe_modelparameters.mat", (WEIGHTS / "niqe_modelparameters.mat").read_bytes())
+    assert parameter_file("niqe") == file
+    assert not (no_reference.store() / no_reference.LOCK).exists()
+
+
+def test_a_file_of_unknown_digest_is_held_to_that_of_its_first_use():
+    file = stored("NRQM_model.mat")
+    assert parameter_file("ma") == parameter_file("ma") == file
+    stored("NRQM_model.mat", b"others")
+    with pytest.raises(Unavailable, match=r"NRQM_model.mat has changed since its first use here"):
+        parameter_file("ma")
+    (no_reference.store() / no_reference.LOCK).unlink()
+    assert parameter_file("ma") == file
+
+
+def test_a_lock_that_cannot_be_read_is_a_reason():
+    stored("NRQM_model.mat")
+    stored(no_reference.LOCK, b"[1")
+    with pytest.raises(Unavailable, match="not readable"):
+        parameter_file("ma")
+
+
+def test_a_download_is_pinned_too(monkeypatch):
+    monkeypatch.setattr(no_reference, "_download", lambda _url, name: stored(name))
+    with pytest.raises(Unavailable, match="not the published file"):
+        parameter_file("niqe")
+
+
 @needs_pyiqa
 def test_slices_too_small_for_niqe_give_the_reason(niqe_file):
     volume = slices((191, 400)).astype(np.float32)

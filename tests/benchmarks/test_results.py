@@ -159,3 +159,28 @@ def test_an_output_that_is_a_file_is_refused_in_a_sentence(tmp_path):
     (tmp_path / "runs").write_text("")
     with pytest.raises(UserError, match="--out"):
         results.check_writable(tmp_path / "runs")
+
+
+def test_what_another_process_has_begun_in_the_same_place_is_left_alone(tmp_path):
+    theirs = tmp_path / ".r.1.partial"
+    (theirs / "figures").mkdir(parents=True)
+    write_run(tmp_path, "r", {"mine": 1}, [], {})
+    assert theirs.is_dir()
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".r.1.partial", "r"]
+
+
+def test_a_run_that_another_process_puts_in_the_place_meanwhile_is_replaced_whole(tmp_path, monkeypatch):
+    place = tmp_path / "r"
+    rename, raced = type(place).rename, []
+
+    def racing(self, target):
+        if str(target) == str(place) and not raced:
+            raced.append(self)
+            (place / "figures").mkdir(parents=True)
+        return rename(self, target)
+
+    monkeypatch.setattr(type(place), "rename", racing)
+    write_run(tmp_path, "r", {"mine": 1}, [], {})
+    assert raced
+    assert json.loads((place / "run.json").read_text()) == {"mine": 1}
+    assert [path.name for path in tmp_path.iterdir()] == ["r"]
