@@ -35,6 +35,11 @@ class MethodSpec:
     (``kind="network"``), or an `Upscaler` (``kind="interpolation"``). ``recipes`` maps a recipe's name to the YAML file
     beside the method. ``overridable`` names the constructor arguments that a recipe may set without making another
     method. ``alias_for`` lists names, best first, for names that resolve to whatever has weights.
+
+    How a network meets a volume: ``walk`` is ``volume`` (3D), ``slices`` (2D, in the plane that is degraded) or
+    ``through_plane`` (2D, on the two stacks of slices that contain the slice axis, averaged). ``scale`` is the factor
+    of an upscaling network along each of its axes, None where the grid stays. A ``conditioned`` network is called with
+    the factor too. ``groups`` names sets of tasks that one file of weights serves.
     """
 
     name: str
@@ -43,7 +48,11 @@ class MethodSpec:
     paper: str
     build: str
     arguments: Mapping[str, Any] = field(default_factory=dict)
-    dims: int = 3
+    dims: Literal[2, 3] = 3
+    walk: Literal["volume", "slices", "through_plane"] = "volume"
+    scale: tuple[int, ...] | None = None
+    conditioned: bool = False
+    groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     input: Literal["native", "regridded"] = "regridded"
     regrid: str = "linear"
     tasks: tuple[str, ...] = ()

@@ -1,7 +1,9 @@
 """Recipe: how a method is trained, as data. One YAML per recipe; stages run one after the other.
 
-A stage is ``supervised`` (losses between SR and HR) or ``wgan_gp`` (a generator against a critic). Everything a
-training does follows from the recipe, the seed and the data; nothing is hidden in code.
+A stage is ``supervised`` (losses between SR and HR), ``wgan_gp`` (a generator against a Wasserstein critic with a
+gradient penalty), ``gan`` (against a discriminator, binary cross-entropy) or ``cycle`` (two generators and two critics,
+LR to HR and back). Everything a training does follows from the recipe, the seed and the data; nothing is hidden in
+code.
 """
 
 from __future__ import annotations
@@ -9,7 +11,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from mrsr_bench import UserError
 
@@ -25,25 +27,59 @@ class _Data(BaseModel):
 
 
 class Optimiser(_Data):
-    """Adam and its learning rate over a stage: constant, or warm-up and cosine down to ``final`` of ``lr``."""
+    """Adam and its learning rate over a stage.
+
+    ``constant``; ``cosine``: warm-up, then down to ``final`` of ``lr``; ``linear``: ``lr`` for the share ``hold`` of
+    the stage, then straight down to ``final`` of it at the end; ``plateau``: divided by ``divide`` whenever the
+    validation has not improved ``patience`` times in a row, and the stage ends when that has happened ``cycles`` times.
+    """
 
     lr: Annotated[float, Field(gt=0)]
     betas: tuple[float, float] = (0.9, 0.999)
-    schedule: Literal["constant", "cosine"] = "constant"
+    schedule: Literal["constant", "cosine", "linear", "plateau"] = "constant"
     warmup: Annotated[int, Field(ge=0)] = 0
     final: Annotated[float, Field(ge=0, le=1)] = 0.01
+    hold: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    divide: Annotated[float, Field(gt=1)] = 3.0
+    patience: Positive = 5
+    cycles: Positive = 3
     clip: float | None = None
 
-    def lr_at(self, step: int, steps: int) -> float:
-        """The learning rate of update ``step`` (from 0) of ``steps``."""
+    def lr_at(self, step: int, steps: int, drops: int = 0) -> float:
+        """The learning rate of update ``step`` (from 0) of ``steps``, after ``drops`` plateaus."""
         import math
 
         if step < self.warmup:
             return self.lr * (step + 1) / self.warmup
         if self.schedule == "constant":
             return self.lr
+        if self.schedule == "plateau":
+            return self.lr / self.divide**drops
+        if self.schedule == "linear":
+            start = self.hold * steps
+            share = min(1.0, max(0.0, (step - start) / max(1.0, steps - start)))
+            return self.lr * (1 - share * (1 - self.final))
         share = (step - self.warmup) / max(1, steps - self.warmup)
         return self.lr * (self.final + (1 - self.final) * 0.5 * (1 + math.cos(math.pi * min(1.0, share))))
+
+
+class Perceptual(_Data):
+    """Which features a perceptual loss compares: a timm backbone's layer, on slices of the planes named.
+
+    ``activated`` takes the features after the layer's ReLU. ``resize`` brings slices smaller than that many pixels to
+    that size first. ``slices`` is how many slices of each plane are compared at every step (None: all).
+    """
+
+    backbone: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.]{1,64}$")] = "vgg19"
+    layer: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.]{1,64}$")] = "conv5_4"
+    activated: bool = False
+    planes: Annotated[tuple[Literal["axial", "sagittal", "coronal"], ...], Field(min_length=1)] = (
+        "axial",
+        "sagittal",
+        "coronal",
+    )
+    resize: Positive | None = None
+    slices: Positive | None = None
 
 
 class Game(_Data):
@@ -71,26 +107,32 @@ class Game(_Data):
         rounds = (generator_steps - 1) // self.extra_every
         return self.warmup + generator_steps * (self.d_per_g + 1) + rounds * self.extra_d
 
-    def generator_steps_in(self, steps: int) -> int:
-        """How often the generator has moved in the first ``steps`` steps."""
-        if steps <= self.warmup:
-            return 0
-        cycle = self.extra_every * (self.d_per_g + 1) + self.extra_d
-        whole, rest = divmod(steps - self.warmup, cycle)
-        return whole * self.extra_every + min(rest // (self.d_per_g + 1), self.extra_every)
+
+Loss = Literal["l1", "mse", "perceptual", "adversarial", "total_variation", "cycle", "identity", "joint_sparsifying"]
+_OF_A_CYCLE = ("cycle", "identity", "joint_sparsifying")
 
 
 class Stage(_Data):
-    """One stage of a training. ``steps`` counts generator updates."""
+    """One stage of a training. ``steps`` counts generator updates, ``epoch`` how many of them are an epoch.
+
+    ``patch`` is in HR voxels along R, A, S; a 2D method's has one axis of 1. ``paired`` is for ``cycle`` stages:
+    without it LR and HR patches come from different places and the losses that compare SR with HR are not allowed.
+    ``tau`` weighs the two halves of the joint sparsifying transform.
+    """
 
     name: Name
-    kind: Literal["supervised", "wgan_gp"]
+    kind: Literal["supervised", "wgan_gp", "gan", "cycle"]
     steps: Positive
     batch: Positive = 6
     patch: tuple[Positive, Positive, Positive] = (40, 40, 40)
-    losses: Annotated[dict[Literal["l1", "mse", "adversarial"], Finite], Field(min_length=1)] = {"l1": 1.0}
+    epoch: Positive | None = None
+    losses: Annotated[dict[Loss, Finite], Field(min_length=1)] = {"l1": 1.0}
+    perceptual: Perceptual | None = None
+    paired: bool = True
+    tau: Annotated[float, Field(ge=0, le=1)] = 0.1
     generator: Optimiser
     discriminator: Optimiser | None = None
+    discriminator_net: Literal["mdcsrn", "srgan", "cpce", "circle"] = "mdcsrn"
     discriminator_width: Positive = 64
     gradient_penalty: float = 10.0
     game: Game | None = None
@@ -100,11 +142,29 @@ class Stage(_Data):
     select: Literal["val_psnr", "em_distance", "last"] = "val_psnr"
 
     def model_post_init(self, _context: Any) -> None:
-        """A critic needs its optimiser and its game, and an adversarial loss needs a critic."""
-        if self.kind == "wgan_gp" and (self.discriminator is None or self.game is None):
-            raise ValueError("a wgan_gp stage needs discriminator and game")
+        """A critic needs its optimiser and its game, and every loss what it compares."""
+        if self.kind != "supervised" and (self.discriminator is None or self.game is None):
+            raise ValueError(f"a {self.kind} stage needs discriminator and game")
         if self.kind == "supervised" and "adversarial" in self.losses:
-            raise ValueError("an adversarial loss needs a wgan_gp stage")
+            raise ValueError("an adversarial loss needs a wgan_gp, gan or cycle stage")
+        if self.kind != "supervised" and "adversarial" not in self.losses:
+            raise ValueError(f"a {self.kind} stage needs an adversarial loss")
+        if self.kind != "cycle" and any(name in self.losses for name in _OF_A_CYCLE):
+            raise ValueError(f"the losses {', '.join(_OF_A_CYCLE)} need a cycle stage")
+        if ("perceptual" in self.losses) != (self.perceptual is not None):
+            raise ValueError("a perceptual loss needs its weight in losses and its features in perceptual")
+        if not self.paired and (self.kind != "cycle" or {"l1", "mse", "perceptual"} & set(self.losses)):
+            raise ValueError("only a cycle stage without l1, mse and perceptual losses can do without pairs")
+
+    def lr_at_epoch(self, epoch: float) -> float:
+        """The generator's learning rate after ``epoch`` epochs.
+
+        Raises:
+            ValueError: the stage does not say how many updates an epoch has.
+        """
+        if self.epoch is None:
+            raise ValueError(f"the stage {self.name} does not state its epoch")
+        return self.generator.lr_at(round(epoch * self.epoch), self.steps)
 
     def total_steps(self) -> int:
         """Updates of all players."""
@@ -156,9 +216,19 @@ class WeightsConfig(BaseModel):
     method: Name
     protocol: str
     task: dict[str, Any]
+    tasks: list[dict[str, Any]] = []
     network: dict[str, bool | int | float | str]
     regrid: Literal["nearest", "linear", "cubic", "lanczos", "zero_fill"]
     tiling: TilingConfig
+
+    @model_validator(mode="after")
+    def _one_task_at_least(self) -> WeightsConfig:
+        """Weights of one task say so in ``task`` alone; those of several have the first of them there."""
+        if not self.tasks:
+            return self.model_copy(update={"tasks": [self.task]})
+        if self.task not in self.tasks:
+            raise ValueError("task is not among tasks")
+        return self
 
 
 def parse_recipe(content: object, source: str) -> Recipe:

@@ -8,12 +8,13 @@ DDP (supervised stages; `accelerate launch` or `torchrun`); files are written by
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 import shutil
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,12 +24,14 @@ from torch import Tensor, nn
 
 from mrsr_bench import UserError
 from mrsr_bench.benchmarks.protocol import sha256_of
-from mrsr_bench.zoo.discriminators import Discriminator3D, gradient_penalty
-from mrsr_bench.zoo.patches import PatchSampler, Prepared, fixed_patches
+from mrsr_bench.zoo.method import MethodSpec
+from mrsr_bench.zoo.patches import Batch, PatchSampler, Prepared, Sample, fixed_patches
+from mrsr_bench.zoo.players import Players, Table, judged_patch, players_for, turn_of
 from mrsr_bench.zoo.recipe import Recipe, Stage
 
 KEPT_CHECKPOINTS = 2
 VALIDATION_SIZE = 40
+VALIDATION_SIZE_2D = 96
 VALIDATION_MARGIN = 4
 State = dict[str, Any]
 
@@ -49,12 +52,14 @@ class Progress:
     best: dict[str, float] = field(default_factory=dict)
     best_step: dict[str, int] = field(default_factory=dict)
     log_bytes: int = 0
+    drops: int = 0
+    stale: int = 0
 
 
 def masked_psnr(sr: Tensor, hr: Tensor, peak: float) -> float:
     """PSNR in dB of the inner part of a patch, ``peak`` being the range."""
     m = VALIDATION_MARGIN
-    inner = (..., slice(m, -m), slice(m, -m), slice(m, -m))
+    inner: tuple[Any, ...] = (..., *[slice(m, -m)] * (sr.dim() - 2))
     error = (sr[inner].double() - hr[inner].double()).pow(2).mean().item()
     return 10 * math.log10(peak * peak / max(error, 1e-20))
 
@@ -62,7 +67,9 @@ def masked_psnr(sr: Tensor, hr: Tensor, peak: float) -> float:
 class Trainer:
     """Trains ``network`` by ``recipe`` in ``folder``; `run` returns when every stage is done.
 
-    ``identity`` is what must not change between a checkpoint and its resumption (recipe, data, seed, protocol).
+    ``spec`` tells how the network meets its patches; without it, as a same-grid 3D network does. ``perceptual`` is the
+    loss of the stages that ask for one. ``identity`` is what must not change between a checkpoint and its resumption
+    (recipe, data, seed, protocol).
     """
 
     def __init__(
@@ -78,6 +85,8 @@ class Trainer:
         device: str = "cpu",
         checkpoint_seconds: float = 120.0,
         initial: State | None = None,
+        spec: MethodSpec | None = None,
+        perceptual: Mapping[str, nn.Module] | None = None,
     ) -> None:
         from accelerate import Accelerator
         from accelerate.utils import set_seed
@@ -90,12 +99,25 @@ class Trainer:
         set_seed(seed)
         self.device = self.accelerator.device
         self.network = network
+        self.untrained = copy.deepcopy(network)
         if initial is not None:
             network.load_state_dict(initial)
-        self.layout = torch.channels_last_3d if next(network.parameters()).dim() == 5 else torch.contiguous_format
+        self.dims = 3 if spec is None else spec.dims
+        self.through_plane = spec is not None and spec.walk == "through_plane"
+        self.conditioned = spec is not None and spec.conditioned
+        self.layout = torch.channels_last_3d if self.dims == 3 else torch.channels_last
+        self.perceptual = dict(perceptual or {})
+        still = None if self.dims == 3 else recipe.stages[0].patch.index(1)
         self.val = [
-            (lr.to(self.device), hr.to(self.device), peak)
-            for lr, hr, peak in fixed_patches(val, recipe.validation_patches, VALIDATION_SIZE, seed)
+            sample._replace(lr=sample.lr.to(self.device), hr=sample.hr.to(self.device))
+            for sample in fixed_patches(
+                val,
+                recipe.validation_patches,
+                VALIDATION_SIZE if still is None else VALIDATION_SIZE_2D,
+                seed,
+                still,
+                turn=self.through_plane,
+            )
         ]
         self.average: State | None = None
         self._tensorboard: Any = None
@@ -103,19 +125,19 @@ class Trainer:
 
     def _check(self) -> None:
         """Refuse what would fail only after hours."""
-        edge = min(n for lr, _, _ in self.val for n in lr.shape[2:])
+        edge = min(n for sample in self.val for n in sample.hr.shape[2:])
         if edge <= 2 * VALIDATION_MARGIN:
             raise UserError(
                 f"a validation image is {edge} voxels wide along an axis; expected more than {2 * VALIDATION_MARGIN}"
             )
         processes = self.accelerator.num_processes
         for stage in self.recipe.stages:
-            if stage.kind == "wgan_gp" and max(stage.patch) > edge:
+            if stage.kind != "supervised" and max(stage.patch) > edge:
                 raise UserError(
                     f"the critic of stage {stage.name} judges patches of {max(stage.patch)} voxels, but validation "
                     f"patches have {edge}; use smaller patches in the recipe"
                 )
-            if processes > 1 and (stage.kind == "wgan_gp" or stage.batch % processes):
+            if processes > 1 and (stage.kind != "supervised" or stage.batch % processes):
                 raise UserError(
                     f"stage {stage.name} cannot be shared by {processes} processes: a batch must divide evenly among "
                     "them, and adversarial stages run in one process"
@@ -158,7 +180,7 @@ class Trainer:
                 self._run_stage(self.recipe.stages[self.progress.stage], saved)
                 saved = None
                 self.progress.stage += 1
-                self.progress.step = self.progress.generator_steps = 0
+                self.progress.step = self.progress.generator_steps = self.progress.drops = self.progress.stale = 0
                 self._save_checkpoint(None)
                 self.accelerator.wait_for_everyone()
         finally:
@@ -173,53 +195,61 @@ class Trainer:
             self._start_from_best_of_previous()
         network = self.network.to(self.device).to(memory_format=self.layout)
         network.train()
-        g_optimiser = torch.optim.Adam(network.parameters(), lr=stage.generator.lr, betas=stage.generator.betas)
-        critic: nn.Module | None = None
-        d_optimiser: torch.optim.Optimizer | None = None
-        if stage.kind == "wgan_gp":
-            assert stage.discriminator is not None
-            torch.manual_seed(self.seed)
-            critic = Discriminator3D(stage.patch, stage.discriminator_width).to(self.device)
-            critic = critic.to(memory_format=self.layout)
-            d_optimiser = torch.optim.Adam(
-                critic.parameters(), lr=stage.discriminator.lr, betas=stage.discriminator.betas
-            )
+        table = Table(
+            stage,
+            network,
+            self.device,
+            self.seed,
+            lambda record: self._stop_unless_finite(stage, record),
+            conditioned=self.conditioned,
+            perceptual=self.perceptual.get(stage.name),
+            untrained=copy.deepcopy(self.untrained).to(self.device).to(memory_format=self.layout),
+            memory_format=self.layout,
+            backward=accelerator.backward,
+        )
+        players = players_for(table)
         self.average = None
         if stage.ema:
             self.average = {k: v.detach().clone() for k, v in network.state_dict().items()}
         if saved is not None and saved["stage_state"] is not None:
-            self._restore(saved["stage_state"], network, g_optimiser, critic, d_optimiser)
-        parts = (network, g_optimiser, critic, d_optimiser)
-        model = accelerator.prepare_model(network) if stage.kind == "supervised" else network
+            self._restore(saved["stage_state"], network, players)
+        if stage.kind == "supervised":
+            table.model = accelerator.prepare_model(network)
         sampler = PatchSampler(
-            self.train, stage.patch, stage.batch, self.seed + self.progress.stage, self.recipe.augment
+            self.train,
+            stage.patch,
+            stage.batch,
+            self.seed + self.progress.stage,
+            self.recipe.augment,
+            dims=self.dims,
+            turn=self.through_plane,
+            paired=stage.paired,
         )
         total, started, last_saved, last_said = stage.total_steps(), time.monotonic(), time.monotonic(), 0.0
         first, before = self.progress.step, self.progress.seconds
         baseline = self._validation_baseline()
         try:
-            while self.progress.step < total:
+            while self.progress.step < total and not self._exhausted(stage):
                 step = self.progress.step
-                lr, hr = sampler.get(step, accelerator.process_index, accelerator.num_processes)
-                lr, hr = lr.to(self.device), hr.to(self.device)
-                turn = "g" if stage.game is None else stage.game.turn(step)
-                if turn == "g":
-                    record = self._generator_step(stage, model, critic, g_optimiser, lr, hr)
-                else:
-                    record = self._critic_step(stage, model, critic, d_optimiser, lr, hr, step, total)
+                batch = sampler.get(step, accelerator.process_index, accelerator.num_processes).to(self.device)
+                turn, table.drops = turn_of(stage.game, step), self.progress.drops
+                record = self._move(players, turn, batch)
                 self._stop_unless_finite(stage, record)
+                if turn == "g" and self.average is not None:
+                    _blend(self.average, network.state_dict(), stage.ema, self.progress.generator_steps)
                 self.progress.step += 1
                 self.progress.generator_steps += turn == "g"
                 self.progress.seconds = before + time.monotonic() - started
-                self._log({"stage": stage.name, "step": step, "turn": turn, "lr": _lr(g_optimiser), **record})
+                lr = float(players.generator.param_groups[0]["lr"])
+                self._log({"stage": stage.name, "step": step, "turn": turn, "lr": lr, **record})
                 if turn == "g" and (
                     self.progress.generator_steps % stage.validate_every == 0
                     or self.progress.generator_steps == stage.steps
                 ):
-                    self._validate(stage, network, critic, baseline)
+                    self._validate(stage, network, players, baseline)
                 now = time.monotonic()
                 if now - last_saved > self.checkpoint_seconds:
-                    self._save_checkpoint(parts)
+                    self._save_checkpoint((network, players))
                     last_saved = now
                 if now - last_said > 5 or self.progress.step == total:
                     last_said = now
@@ -232,6 +262,18 @@ class Trainer:
         finally:
             sampler.close()
 
+    def _move(self, players: Players, turn: str, batch: Batch) -> dict[str, float]:
+        """One update by whoever's turn it is; dropout too is drawn from the seed and the step."""
+        place = (self.progress.stage << 32) + self.progress.step
+        torch.manual_seed((self.seed * 1_000_003 + place) * 64 + self.accelerator.process_index)
+        if turn == "g":
+            return players.move_network(batch, self.progress.generator_steps)
+        return players.move_critic(batch, self.progress.step)
+
+    def _exhausted(self, stage: Stage) -> bool:
+        """Whether a plateau schedule has made all its cycles."""
+        return stage.generator.schedule == "plateau" and self.progress.drops >= stage.generator.cycles
+
     def _stop_unless_finite(self, stage: Stage, record: dict[str, float]) -> None:
         if not all(math.isfinite(v) for v in record.values()):
             raise TrainingDivergedError(
@@ -239,116 +281,52 @@ class Trainer:
                 f"good checkpoint is kept in {self.folder}; lower the recipe's learning rate and start with --fresh"
             )
 
-    def _update(self, stage: Stage, module: nn.Module, optimiser: torch.optim.Optimizer, clip: float | None) -> None:
-        """One optimiser step, unless a gradient is not finite: then the weights stay as they are."""
-        norm = nn.utils.clip_grad_norm_(module.parameters(), math.inf if clip is None else clip)
-        self._stop_unless_finite(stage, {"gradient norm": float(norm)})
-        optimiser.step()
-
-    def _autocast(self, stage: Stage) -> torch.autocast:
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=stage.precision == "bf16")
-
-    def _generator_step(
-        self,
-        stage: Stage,
-        model: nn.Module,
-        critic: nn.Module | None,
-        optimiser: torch.optim.Optimizer,
-        lr: Tensor,
-        hr: Tensor,
-    ) -> dict[str, float]:
-        _set_lr(optimiser, stage.generator.lr_at(self.progress.generator_steps, stage.steps))
-        record: dict[str, float] = {}
-        with self._autocast(stage):
-            sr = model(lr)
-        loss = torch.zeros((), device=self.device)
-        for name, weight in stage.losses.items():
-            if name == "l1":
-                value = (sr.float() - hr).abs().mean()
-            elif name == "mse":
-                value = (sr.float() - hr).pow(2).mean()
-            else:
-                assert critic is not None
-                critic.requires_grad_(False)
-                with self._autocast(stage):
-                    value = -critic(sr).float().mean()
-                critic.requires_grad_(True)
-            loss = loss + weight * value
-            record[name] = float(value.detach())
-        optimiser.zero_grad(set_to_none=True)
-        self.accelerator.backward(loss)
-        self._update(stage, model, optimiser, stage.generator.clip)
-        if self.average is not None:
-            _blend(self.average, self.network.state_dict(), stage.ema, self.progress.generator_steps)
-        return {"loss": float(loss.detach()), **record}
-
-    def _critic_step(
-        self,
-        stage: Stage,
-        model: nn.Module,
-        critic: nn.Module | None,
-        optimiser: torch.optim.Optimizer | None,
-        lr: Tensor,
-        hr: Tensor,
-        step: int,
-        total: int,
-    ) -> dict[str, float]:
-        assert critic is not None
-        assert optimiser is not None
-        assert stage.discriminator is not None
-        _set_lr(optimiser, stage.discriminator.lr_at(step, total))
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
-        mix = torch.rand(lr.shape[0], 1, 1, 1, 1, generator=generator).to(self.device)
-        with torch.no_grad(), self._autocast(stage):
-            sr = model(lr).float()
-        with self._autocast(stage):
-            distance = critic(hr).float().mean() - critic(sr).float().mean()
-        penalty = gradient_penalty(critic, hr, sr, mix)
-        loss = -distance + stage.gradient_penalty * penalty
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        self._update(stage, critic, optimiser, stage.discriminator.clip)
-        return {
-            "d_loss": float(loss.detach()),
-            "em_distance": float(distance.detach()),
-            "penalty": float(penalty.detach()),
-        }
-
     # -- validation --------------------------------------------------------------------------------------------
 
-    def _validation_baseline(self) -> float:
-        return sum(masked_psnr(lr, hr, peak) for lr, hr, peak in self.val) / len(self.val)
+    def _validation_baseline(self) -> float | None:
+        """PSNR of the input itself; None where an upscaling network's input lies on another grid."""
+        if any(sample.lr.shape != sample.hr.shape for sample in self.val):
+            return None
+        return sum(masked_psnr(sample.lr, sample.hr, sample.range) for sample in self.val) / len(self.val)
+
+    def _upscaled(self, stage: Stage, network: nn.Module, sample: Sample) -> Tensor:
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=stage.precision == "bf16"):
+            sr = network(sample.lr, sample.factor) if self.conditioned else network(sample.lr)
+        out: Tensor = sr.float()
+        return out
 
     @torch.no_grad()
-    def _validate(self, stage: Stage, network: nn.Module, critic: nn.Module | None, baseline: float) -> None:
+    def _validate(self, stage: Stage, network: nn.Module, players: Players, baseline: float | None) -> None:
         kept = {k: v.detach().clone() for k, v in network.state_dict().items()}
         if self.average is not None:
             network.load_state_dict(self.average)
         network.eval()
-        psnr, distance = 0.0, 0.0
-        for lr, hr, peak in self.val:
-            with self._autocast(stage):
-                sr = network(lr).float()
-            psnr += masked_psnr(sr, hr, peak) / len(self.val)
-            if critic is not None:
-                a, b, c = stage.patch
-                with self._autocast(stage):
-                    distance += float((critic(hr[..., :a, :b, :c]) - critic(sr[..., :a, :b, :c])).float().mean()) / len(
-                        self.val
-                    )
+        psnr, distances = 0.0, []
+        judged: tuple[Any, ...] = (..., *[slice(n) for n in judged_patch(stage)])
+        for sample in self.val:
+            sr = self._upscaled(stage, network, sample)
+            psnr += masked_psnr(sr, sample.hr, sample.range) / len(self.val)
+            said = players.distance(sample.hr[judged], sr[judged])
+            if said is not None:
+                distances.append(said)
+        distance = sum(distances) / len(self.val)
         self.progress.psnr = psnr
-        record = {"val_psnr": psnr, "val_baseline_psnr": baseline}
+        record = {"val_psnr": psnr, **({} if baseline is None else {"val_baseline_psnr": baseline})}
         self._stop_unless_finite(stage, record)
-        if critic is not None:
+        if distances:
             record["val_em_distance"] = distance
         score = {"val_psnr": psnr, "em_distance": -abs(distance), "last": float(self.progress.generator_steps)}[
             stage.select
         ]
+        self.progress.stale += 1
         if score > self.progress.best.get(stage.name, -math.inf):
+            self.progress.stale = 0
             self.progress.best[stage.name] = score
             self.progress.best_step[stage.name] = self.progress.generator_steps
             best = {k: v.detach().cpu().contiguous() for k, v in network.state_dict().items()}
             self._write(self.folder / f"best-{stage.name}.pt", {"network": best, **record, "step": self.progress.step})
+        if self.progress.stale >= stage.generator.patience:
+            self.progress.drops, self.progress.stale = self.progress.drops + 1, 0
         network.load_state_dict(kept)
         network.train()
         self._log({"stage": stage.name, "step": self.progress.step - 1, "val_baseline": self.recipe.regrid, **record})
@@ -368,19 +346,13 @@ class Trainer:
             torch.save(state, partial)
             partial.replace(path)
 
-    def _save_checkpoint(self, parts: tuple[Any, ...] | None) -> None:
+    def _save_checkpoint(self, parts: tuple[nn.Module, Players] | None) -> None:
         if not self.accelerator.is_main_process:
             return
         state: State | None = None
         if parts is not None:
-            network, g_optimiser, critic, d_optimiser = parts
-            state = {
-                "network": network.state_dict(),
-                "g_optimiser": g_optimiser.state_dict(),
-                "critic": None if critic is None else critic.state_dict(),
-                "d_optimiser": None if d_optimiser is None else d_optimiser.state_dict(),
-                "average": self.average,
-            }
+            network, players = parts
+            state = {"network": network.state_dict(), "average": self.average, **players.state()}
         self._flush_log()
         name = f"checkpoint-{self.progress.stage:02d}-{self.progress.step:09d}"
         partial = self.folder / f"{name}.partial"
@@ -414,19 +386,9 @@ class Trainer:
         self.accelerator.wait_for_everyone()
         return state
 
-    def _restore(
-        self,
-        state: State,
-        network: nn.Module,
-        g_optimiser: torch.optim.Optimizer,
-        critic: nn.Module | None,
-        d_optimiser: torch.optim.Optimizer | None,
-    ) -> None:
+    def _restore(self, state: State, network: nn.Module, players: Players) -> None:
         network.load_state_dict(state["network"])
-        g_optimiser.load_state_dict(state["g_optimiser"])
-        if critic is not None and d_optimiser is not None:
-            critic.load_state_dict(state["critic"])
-            d_optimiser.load_state_dict(state["d_optimiser"])
+        players.restore(state)
         if state["average"] is not None:
             self.average = {k: v.to(self.device) for k, v in state["average"].items()}
 
@@ -472,15 +434,6 @@ def _be_deterministic() -> None:
     """Ask a GPU for the same bits every time, as far as its kernels can; a CPU's give them anyway."""
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
-
-
-def _lr(optimiser: torch.optim.Optimizer) -> float:
-    return float(optimiser.param_groups[0]["lr"])
-
-
-def _set_lr(optimiser: torch.optim.Optimizer, lr: float) -> None:
-    for group in optimiser.param_groups:
-        group["lr"] = lr
 
 
 @torch.no_grad()

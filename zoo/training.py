@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from mrsr_bench.zoo.recipe import Recipe, load_recipe
 
 if TYPE_CHECKING:
     from mrsr_bench.benchmarks.dataset import Case, Dataset
+    from mrsr_bench.zoo.losses import PerceptualLoss, SegmentationPerceptual
 
 DEFAULT_FOLDER = Path("checkpoints")
 
@@ -50,6 +52,43 @@ def trainable(name: str) -> MethodSpec:
     return spec
 
 
+@dataclass(frozen=True)
+class Group:
+    """The protocols that one file of weights serves, and what they are called together."""
+
+    name: str
+    protocols: tuple[Protocol, ...]
+
+
+def training_group(spec: MethodSpec, task: str | None) -> Group:
+    """What ``task`` means for a method: a group of its tasks, or a single protocol; without it, the first there is.
+
+    Raises:
+        UserError: the method does not do it.
+    """
+    chosen = task or next(iter(spec.groups), spec.tasks[0])
+    names = spec.groups.get(chosen, (chosen,))
+    if names == (chosen,):
+        get_protocol(chosen)
+    if not set(names) <= set(spec.tasks):
+        raise UserError(f"{spec.name} does not do {chosen}; it does {', '.join([*spec.groups, *spec.tasks])}")
+    return Group(chosen, tuple(get_protocol(name) for name in names))
+
+
+def _perceptual_losses(
+    recipe: Recipe, parameters: Path | None, seed: int, device: str
+) -> dict[str, PerceptualLoss | SegmentationPerceptual]:
+    """The perceptual loss of every stage that asks for one, by the stage's name."""
+    asked = {stage.name: stage.perceptual for stage in recipe.stages if stage.perceptual is not None}
+    if parameters is not None and not asked:
+        raise UserError(f"the recipe {recipe.name} has no perceptual loss; leave --perceptual-weights out")
+    if not asked:
+        return {}
+    from mrsr_bench.zoo.losses import build_perceptual
+
+    return {name: build_perceptual(settings, parameters, seed).to(device) for name, settings in asked.items()}
+
+
 def training_cases(dataset: Dataset, seed: int) -> tuple[Sequence[Case], Sequence[Case]]:
     """The training and validation cases of a dataset.
 
@@ -80,10 +119,13 @@ def train_method(
     out: Path | None = None,
     seed: int = 0,
     terms: str | None = None,
+    perceptual_weights: Path | None = None,
 ) -> Path:
     """Train ``model`` on ``dataset`` and install the weights in the local store.
 
+    ``task`` is a protocol, or a group of tasks that one file of weights serves (``thick`` of `MethodSpec.groups`).
     ``terms`` is what the card says of the data's sources and terms, where the dataset itself cannot know.
+    ``perceptual_weights`` holds the parameters of the perceptual loss's backbone, where its recipe has one.
 
     Returns:
         The folder of the weights (`mrsr_bench.zoo.weights`).
@@ -102,25 +144,29 @@ def train_method(
     if steps is not None and steps < 1:
         raise UserError(f"--steps must be at least 1; got {steps}")
     spec = trainable(model)
-    protocol = get_protocol(task or spec.tasks[0])
+    group = training_group(spec, task)
+    protocols = group.protocols
     chosen = resolve_recipe(spec, recipe).scaled(steps)
     train, val = training_cases(dataset, seed)
-    folder = (out or DEFAULT_FOLDER) / spec.name / f"{protocol.name}-{chosen.name}"
+    folder = (out or DEFAULT_FOLDER) / spec.name / f"{group.name}-{chosen.name}"
     device = choose_device(device)
     processes = PartialState(cpu=device == "cpu")
     with processes.main_process_first():
-        chosen, initial, parent = _start_from_twin(spec, protocol, chosen, folder, fresh=fresh)
-        prepared = [prepare(cases, protocol, chosen.regrid, seed, folder.parent / "volumes") for cases in (train, val)]
+        chosen, initial, parent = _start_from_twin(spec, protocols[0], chosen, folder, fresh=fresh)
+        store = folder.parent / "volumes"
+        prepared = [prepare(cases, protocols, chosen.regrid, seed, store, spec) for cases in (train, val)]
     network = build_network(spec, chosen.network, seed=seed)
     identity = {
         "method": spec.name,
         "version": spec.version,
         "recipe": chosen.model_dump(mode="json"),
-        "task": protocol.content["task"],
+        "tasks": [protocol.content["task"] for protocol in protocols],
         "seed": seed,
         "data": sorted(case.fingerprint for case in [*train, *val]),
         "parent": parent,
     }
+    perceptual = _perceptual_losses(chosen, perceptual_weights, seed, device)
+    identity["perceptual"] = {name: loss.source for name, loss in perceptual.items()}
     trainer = Trainer(
         network,
         chosen,
@@ -131,6 +177,8 @@ def train_method(
         seed=seed,
         device=device,
         initial=initial,
+        spec=spec,
+        perceptual=perceptual,
     )
     trainer.run(fresh=fresh)
     facts: dict[str, Any] = {
@@ -141,12 +189,14 @@ def train_method(
         "seed": seed,
         "parent_sha256": parent,
         "hardware": _hardware(str(trainer.device)),
+        "seconds": round(trainer.progress.seconds, 1),
+        "perceptual": identity["perceptual"],
     }
     if processes.is_main_process:
-        weights = export_weights(spec, protocol, chosen, folder, prepared[1], facts)
+        weights = export_weights(spec, group, chosen, folder, prepared[1], facts)
         print(f"weights: {weights}", file=sys.stderr)
     processes.wait_for_everyone()
-    return installed_folder(spec, protocol)
+    return installed_folder(spec, group.name)
 
 
 def _hardware(device: str) -> str:

@@ -37,8 +37,6 @@ def test_the_number_of_steps_is_counted_right(game, wanted):
     turns = [game.turn(s) for s in range(steps)]
     assert turns.count("g") == wanted
     assert turns[-1] == "g"
-    assert game.generator_steps_in(steps) == wanted
-    assert game.generator_steps_in(steps - 1) == wanted - 1
 
 
 def test_learning_rates_at_known_steps():
@@ -48,6 +46,15 @@ def test_learning_rates_at_known_steps():
     assert cosine.lr_at(60, 110) == pytest.approx(0.55)
     assert cosine.lr_at(110, 110) == pytest.approx(0.1)
     assert {Optimiser(lr=2e-4).lr_at(s, 100) for s in range(100)} == {2e-4}
+    linear = Optimiser(lr=1e-4, schedule="linear", hold=0.5, final=0.02)
+    assert {linear.lr_at(s, 100) for s in range(51)} == {1e-4}
+    assert linear.lr_at(75, 100) == pytest.approx(0.51e-4)
+    assert linear.lr_at(100, 100) == pytest.approx(2e-6)
+    plateau = Optimiser(lr=3e-4, schedule="plateau")
+    assert [plateau.lr_at(7, 10, drops) for drops in range(3)] == pytest.approx([3e-4, 1e-4, 1e-4 / 3])
+
+
+STAGE = {"name": "x", "kind": "supervised", "steps": 1, "generator": {"lr": 1e-3}}
 
 
 @pytest.mark.parametrize(
@@ -59,6 +66,10 @@ def test_learning_rates_at_known_steps():
         ({"stages": [{"name": "x", "kind": "supervised", "steps": 0, "generator": {"lr": 1}}]}, "steps"),
         ({"stages": [{"name": "x", "kind": "wgan_gp", "steps": 1, "generator": {"lr": 1}}]}, "needs discriminator"),
         ({"stages": [{"name": "x", "kind": "supervised", "steps": 1, "generator": {"lr": -1}}]}, "lr"),
+        ({"stages": [{**STAGE, "losses": {"cycle": 1.0}}]}, "need a cycle stage"),
+        ({"stages": [{**STAGE, "losses": {"perceptual": 1.0}}]}, "perceptual"),
+        ({"stages": [{**STAGE, "losses": {"adversarial": 1.0}}]}, "adversarial"),
+        ({"stages": [{**STAGE, "paired": False}]}, "without"),
     ],
 )
 def test_an_impossible_recipe_is_refused_in_one_sentence(change, words):

@@ -1,6 +1,8 @@
 """Training: exact resumption, honest logs, and what happens when it goes wrong."""
 
 import json
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ import torch
 from mrsr_bench import UserError
 from mrsr_bench.zoo.inference import build_network
 from mrsr_bench.zoo.methods import methods
-from mrsr_bench.zoo.patches import Prepared
+from mrsr_bench.zoo.patches import PatchSampler, Prepared
 from mrsr_bench.zoo.recipe import parse_recipe
 from mrsr_bench.zoo.trainer import Trainer, TrainingDivergedError
 
@@ -66,6 +68,31 @@ def volumes(count=2, size=20, bad=False):
     return found
 
 
+CYCLE = {
+    "name": "cycle",
+    "kind": "cycle",
+    "steps": 4,
+    "batch": 2,
+    "patch": [32, 32, 1],
+    "losses": {"adversarial": 1.0, "cycle": 1.0, "identity": 0.5, "joint_sparsifying": 0.001, "l1": 1.0},
+    "generator": {"lr": 1e-4},
+    "discriminator": {"lr": 1e-4},
+    "discriminator_net": "circle",
+    "discriminator_width": 2,
+    "game": {"warmup": 2, "d_per_g": 1, "extra_every": 9, "extra_d": 0},
+    "validate_every": 2,
+}
+
+
+def trainer_2d(folder, stages, name="gan_circle", size=32):
+    spec = methods.get(name)
+    chosen = recipe(*stages)
+    identity = {"recipe": chosen.model_dump(mode="json")}
+    network = build_network(spec, {"shortcut": True} if "shortcut" in spec.overridable else {})
+    data = volumes(size=size)
+    return Trainer(network, chosen, data, data[:1], folder, identity=identity, spec=spec, checkpoint_seconds=0)
+
+
 def trainer(folder, stages, *, seed=0, bad=False, **more):
     network = build_network(methods.get("mdcsrn_b1u2_k2"), {"global_skip": True}, seed=seed)
     chosen = recipe(*stages)
@@ -81,16 +108,15 @@ class KilledError(Exception):
 def killed_after(one, steps):
     """Make the training die in the middle of its update number ``steps``, as a kill would."""
     count = {"left": steps}
-    for name in ("_generator_step", "_critic_step"):
-        real = getattr(one, name)
+    real = one._move
 
-        def dying(*arguments, real=real):
-            count["left"] -= 1
-            if count["left"] < 0:
-                raise KilledError
-            return real(*arguments)
+    def dying(*arguments):
+        count["left"] -= 1
+        if count["left"] < 0:
+            raise KilledError
+        return real(*arguments)
 
-        setattr(one, name, dying)
+    one._move = dying
     return one
 
 
@@ -119,6 +145,56 @@ def test_killed_and_resumed_ends_with_the_same_bits(tmp_path, kills):
         whole, again = (final_weights(tmp_path / f, stage) for f in ("whole", "killed"))
         assert all(torch.equal(whole[k], again[k]) for k in whole), stage
     assert without_time(records(tmp_path / "whole")) == without_time(records(tmp_path / "killed"))
+
+
+def dies_at(monkeypatch, owner, name, call):
+    """Make call number ``call`` of ``owner.name`` die, before it has done anything."""
+    real, count = getattr(owner, name), {"left": call}
+
+    def dying(*arguments, **more):
+        count["left"] -= 1
+        if count["left"] == 0:
+            raise KilledError
+        return real(*arguments, **more)
+
+    monkeypatch.setattr(owner, name, dying)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """Both stages, left alone."""
+    folder = tmp_path_factory.mktemp("whole")
+    trainer(folder, (SUPERVISED, ADVERSARIAL)).run()
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("step", "call"),
+    [
+        ("torch.save", 1),
+        ("torch.save", 6),
+        ("shutil.copyfile", 1),
+        ("shutil.copyfile", 5),
+        ("Path.rename", 1),
+        ("Path.rename", 7),
+        ("Path.replace", 2),
+        ("shutil.rmtree", 1),
+        ("shutil.rmtree", 9),
+    ],
+)
+def test_a_kill_while_a_checkpoint_is_written_loses_nothing(tmp_path, whole, step, call):
+    """Whatever write, copy, rename or removal it dies in, the resumed training ends with the same bits."""
+    owner, name = step.split(".")
+    stages = (SUPERVISED, ADVERSARIAL)
+    with pytest.MonkeyPatch.context() as patch:
+        dies_at(patch, {"torch": torch, "shutil": shutil, "Path": Path}[owner], name, call)
+        with pytest.raises(KilledError):
+            trainer(tmp_path, stages, checkpoint_seconds=0).run()
+    trainer(tmp_path, stages, checkpoint_seconds=0).run()
+    for stage in ("l1", "gan"):
+        left_alone, again = final_weights(whole, stage), final_weights(tmp_path, stage)
+        assert all(torch.equal(left_alone[k], again[k]) for k in left_alone), stage
+    assert without_time(records(whole)) == without_time(records(tmp_path))
 
 
 def test_a_kill_between_checkpoints_goes_back_to_the_last_one(tmp_path):
@@ -161,13 +237,13 @@ def test_fresh_starts_anew_and_another_training_is_refused(tmp_path):
 
 def test_nan_stops_with_a_sentence_and_keeps_the_last_checkpoint(tmp_path):
     good = trainer(tmp_path, (SUPERVISED,), checkpoint_seconds=0)
-    real = good._generator_step
+    real = good._move
 
     def poisoned(*arguments):
         record = real(*arguments)
         return {**record, "loss": float("nan")} if good.progress.step == 7 else record
 
-    good._generator_step = poisoned
+    good._move = poisoned
     with pytest.raises(TrainingDivergedError, match=r"NaN or infinite in stage l1 at step 7") as caught:
         good.run()
     assert "\n" not in str(caught.value)
@@ -214,6 +290,48 @@ def test_the_critic_moves_as_the_game_says(tmp_path):
     assert turns == "ddd" + "ddg" + "ddg" + "d" + "ddg" + "ddg"
 
 
+@pytest.mark.parametrize("kill", [1, 4])
+def test_a_cycle_is_resumed_with_the_same_bits(tmp_path, kill):
+    trainer_2d(tmp_path / "whole", (CYCLE,)).run()
+    with pytest.raises(KilledError):
+        killed_after(trainer_2d(tmp_path / "killed", (CYCLE,)), kill).run()
+    trainer_2d(tmp_path / "killed", (CYCLE,)).run()
+    whole, again = (final_weights(tmp_path / f, "cycle") for f in ("whole", "killed"))
+    assert all(torch.equal(whole[k], again[k]) for k in whole)
+    found = records(tmp_path / "whole")
+    assert without_time(found) == without_time(records(tmp_path / "killed"))
+    assert {"adversarial", "cycle", "identity", "joint_sparsifying", "l1"} <= set(next(r for r in found if "loss" in r))
+    assert any("em_distance_of_lr" in r for r in found)
+
+
+def test_an_unpaired_cycle_sees_lr_and_hr_of_different_places(tmp_path):
+    unpaired = {**CYCLE, "paired": False, "losses": {"adversarial": 1.0, "cycle": 1.0, "identity": 0.5}}
+    seen = []
+    one = trainer_2d(tmp_path, ({**unpaired, "patch": [32, 32, 1], "steps": 1},))
+    real = one._move
+    one._move = lambda players, turn, batch: seen.append(batch) or real(players, turn, batch)
+    one.run()
+    paired = trainer_2d(tmp_path / "paired", ({**CYCLE, "steps": 1},))
+    assert seen
+    apart = [float((batch.lr - batch.hr).abs().mean()) for batch in seen]
+    sampler = PatchSampler(paired.train, (32, 32, 1), 2, 0, (), dims=2)
+    assert min(apart) > float((sampler.get(0).lr - sampler.get(0).hr).abs().mean())
+
+
+def test_a_plateau_divides_the_rate_and_ends_the_stage(tmp_path):
+    plateau = {
+        **SUPERVISED,
+        "steps": 400,
+        "validate_every": 2,
+        "generator": {"lr": 1e-12, "schedule": "plateau", "patience": 2, "cycles": 3, "divide": 10},
+        "ema": 0.0,
+    }
+    trainer(tmp_path, (plateau,)).run()
+    rates = [r["lr"] for r in records(tmp_path) if "lr" in r]
+    assert len(rates) < 400
+    assert sorted({float(f"{rate:.1e}") for rate in rates}, reverse=True) == pytest.approx([1e-12, 1e-13, 1e-14])
+
+
 def test_training_lowers_the_loss(tmp_path):
     trainer(tmp_path, ({**SUPERVISED, "steps": 60, "validate_every": 60},)).run()
     found = [r for r in records(tmp_path) if "val_psnr" in r]
@@ -244,7 +362,6 @@ def test_two_processes_train_together(tmp_path):
     import os
     import subprocess
     import sys
-    from pathlib import Path
 
     script = tmp_path / "ddp.py"
     script.write_text(DDP_SCRIPT.format(tests=str(Path(__file__).parent), folder=str(tmp_path / "ddp")))
