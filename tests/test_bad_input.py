@@ -147,7 +147,9 @@ VARIANTS = {
 @pytest.fixture
 def cubic(monkeypatch):
     """The interpolation as a method, without the machinery of networks."""
-    method = SimpleNamespace(upscale=lambda lr, target: regrid(lr, target, "cubic"), resolved="cubic", trained_for=None)
+    method = SimpleNamespace(
+        upscale=lambda lr, target: regrid(lr, target, "cubic"), resolved="cubic", trained_for=(), notes=()
+    )
     fake = SimpleNamespace(load_method=lambda name, **more: method)
     monkeypatch.setitem(sys.modules, "mrsr_bench.zoo.inference", fake)
 

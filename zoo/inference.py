@@ -1,37 +1,48 @@
-"""LR volume in, SR volume out: loading a method, and walking a network over a volume in tiles.
-
-Tiles have a margin that is thrown away; where it covers the receptive field, tiles give what the whole volume would.
-With ``batch_norm="tile"`` every tile is normalised by its own statistics, so the number of tiles in a batch changes
-nothing; tiles that are constant pass through.
-"""
+"""LR volume in, SR volume out: loading a method with the weights that fit, and a network as an upscaler."""
 
 from __future__ import annotations
 
 import importlib
 import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from mrsr_bench import UserError
 from mrsr_bench.benchmarks.provenance import choose_device
 from mrsr_bench.volume import FloatArray, Grid, Volume
 from mrsr_bench.zoo.method import BatchNormMode, MethodSpec, Tiling, Upscaler
 from mrsr_bench.zoo.methods import methods
-from mrsr_bench.zoo.regrid import Interpolation, regrid
+from mrsr_bench.zoo.regrid import Interpolation
+from mrsr_bench.zoo.tiling import run_stack, run_tiled, tile_shape, tiles
+from mrsr_bench.zoo.walks import Placement, nearest_task, place, refined, same_grid, task_distance
 from mrsr_bench.zoo.weights import Weights, find_weights, load_into
 
 if TYPE_CHECKING:
     from mrsr_bench.zoo.patches import Prepared
 
-CONSTANT_TILE = 1e-6
-"""A tile whose values span less than this (in units of the scaled input) is returned as it is in ``tile`` mode."""
+__all__ = [
+    "LoadedMethod",
+    "NetworkUpscaler",
+    "build_network",
+    "load_method",
+    "preferred_mode",
+    "run_tiled",
+    "set_batch_norm",
+    "tile_shape",
+    "tiles",
+]
+
+COMPARED_TILES = 2
+"""Tiles, of different images, on which the two modes of batch norm are compared."""
+_TILES_AT_ONCE = 4
+"""On an accelerator: so many of the largest tiles that a tiling allows, or more smaller ones."""
 
 
 def _imported(build: str) -> Any:
@@ -63,127 +74,32 @@ def set_batch_norm(network: nn.Module, mode: BatchNormMode) -> None:
             module.per_tile = mode == "tile"  # type: ignore[assignment]
 
 
-@dataclass(frozen=True)
-class Tile:
-    """A tile: what is read along each axis, and the part of it that is kept."""
-
-    read: tuple[slice, slice, slice]
-    keep: tuple[slice, slice, slice]
-
-
-def _cut(size: int, length: int, margin: int) -> list[tuple[int, int, int, int]]:
-    """(read start, read stop, keep start, keep stop) of tiles of ``length`` along an axis; the last one moves back."""
-    starts = [0]
-    while starts[-1] + length < size:
-        starts.append(min(starts[-1] + length - 2 * margin, size - length))
-    ends = [start + length - margin for start in starts[:-1]] + [size]
-    return list(zip(starts, [s + length for s in starts], [0, *ends[:-1]], ends, strict=True))
-
-
-def _lengths(size: int, tiling: Tiling) -> list[int]:
-    """Tile lengths worth trying along an axis: the shortest that cover it in 1, 2, 3 ... tiles, to half a window."""
-    found = [size]
-    least = max(tiling.window // 2, 2 * tiling.margin + 1)
-    for count in range(2, size + 1):
-        length = -(-(size + 2 * tiling.margin * (count - 1)) // count)
-        if length < least:
-            break
-        if length < found[-1]:
-            found.append(length)
-    return found
-
-
-def tile_shape(shape: Sequence[int], tiling: Tiling) -> tuple[int, ...]:
-    """How large the tiles of a volume are.
-
-    In ``tile`` mode their size is part of the method: cubes of ``window`` voxels a side. In ``eval`` mode it is not,
-    and the shape is the one that computes the fewest voxels among those of at most ``window``^3: that bounds memory.
-
-    Raises:
-        UserError: the margin eats the whole window.
-    """
-    if tiling.window <= 2 * tiling.margin and max(shape) > tiling.window:
-        raise UserError(
-            f"a window of {tiling.window} voxels has nothing left after a margin of {tiling.margin}; make it larger"
-        )
-    if tiling.batch_norm == "tile":
-        return tuple(min(n, tiling.window) for n in shape)
-    choices = itertools.product(*(_lengths(n, tiling) for n in shape))
-    fitting = [lengths for lengths in choices if math.prod(lengths) <= tiling.window**3]
-    if not fitting:
-        return tuple(min(n, tiling.window) for n in shape)
-
-    def computed(lengths: tuple[int, ...]) -> int:
-        counts = (len(_cut(n, length, tiling.margin)) for n, length in zip(shape, lengths, strict=True))
-        return math.prod(lengths) * math.prod(counts)
-
-    return min(fitting, key=computed)
-
-
-def tiles(shape: Sequence[int], tiling: Tiling) -> list[Tile]:
-    """Tiles of one shape that cover a volume; together their kept parts are every voxel once."""
-    lengths = tile_shape(shape, tiling)
-    axes = [_cut(n, length, tiling.margin) for n, length in zip(shape, lengths, strict=True)]
-    found = []
-    for parts in itertools.product(*axes):
-        read = tuple(slice(a, b) for a, b, _, _ in parts)
-        keep = tuple(slice(c, d) for _, _, c, d in parts)
-        found.append(Tile(cast(Any, read), cast(Any, keep)))
-    return found
-
-
-@torch.inference_mode()
-def run_tiled(
-    network: nn.Module,
-    image: FloatArray,
-    tiling: Tiling,
-    *,
-    device: str = "cpu",
-    batch: int = 1,
-    autocast: bool = False,
-) -> FloatArray:
-    """``network`` over ``image`` (x, y, z, float32) in tiles; the output has its shape.
-
-    ``batch`` tiles go through together; the result does not depend on it.
-    """
-    out = np.empty(image.shape, dtype=np.float32)
-    whole = torch.from_numpy(np.ascontiguousarray(image))
-    for group in _batches(tiles(image.shape, tiling), batch):
-        reads = torch.stack([whole[tile.read] for tile in group])[:, None]
-        done = _forward(network, reads, tiling.batch_norm, device, autocast)
-        for tile, result in zip(group, done, strict=True):
-            inner = tuple(slice(k.start - r.start, k.stop - r.start) for k, r in zip(tile.keep, tile.read, strict=True))
-            out[tile.keep] = result[0][inner].numpy()
-    return out
-
-
-def _batches(items: Sequence[Tile], size: int) -> Iterator[Sequence[Tile]]:
-    for start in range(0, len(items), size):
-        yield items[start : start + size]
-
-
-def _forward(network: nn.Module, reads: Tensor, mode: BatchNormMode, device: str, autocast: bool) -> Tensor:
-    done = reads.clone()
-    live = list(range(len(reads)))
-    if mode == "tile":
-        spans = (reads.amax(dim=(1, 2, 3, 4)) - reads.amin(dim=(1, 2, 3, 4))).tolist()
-        live = [index for index, span in enumerate(spans) if span > CONSTANT_TILE]
-    if live:
-        with torch.autocast(device, torch.bfloat16, enabled=autocast):
-            result = network(reads[live].to(device))
-        done[live] = result.float().cpu()
-    return done
-
-
 class NetworkUpscaler:
-    """A same-grid 3D network as a method: regrid, scale by LR, tiles in world axis order, scale back."""
+    """A network as a method: scale by LR, walk over the volume as ``spec`` says (`mrsr_bench.zoo.walks`), scale back.
+
+    ``tasks`` are those that the weights were trained for: they tell which axes take which places. Without ``spec`` the
+    network is a same-grid 3D one, without ``tasks`` axes stand in the order R, A, S. ``notes`` holds what must be said
+    of the volumes seen so far, each thing once.
+    """
 
     def __init__(
-        self, network: nn.Module, interpolation: Interpolation, tiling: Tiling, device: str, autocast: bool
+        self,
+        network: nn.Module,
+        interpolation: Interpolation,
+        tiling: Tiling,
+        device: str,
+        autocast: bool,
+        *,
+        spec: MethodSpec | None = None,
+        tasks: Sequence[Mapping[str, Any]] = (),
     ) -> None:
-        self.network = network.eval().to(device).to(memory_format=torch.channels_last_3d)
+        flat = spec is not None and spec.dims == 2
+        layout = torch.channels_last if flat else torch.channels_last_3d
+        self.network = network.eval().to(device).to(memory_format=layout)
         set_batch_norm(self.network, tiling.batch_norm)
         self.interpolation, self.tiling, self.device, self.autocast = interpolation, tiling, device, autocast
+        self.spec, self.tasks = spec, tuple(tasks)
+        self.notes: list[str] = []
 
     def upscale(self, lr: Volume, target: Grid) -> Volume:
         """The SR volume on ``target``, in the units of ``lr``.
@@ -194,13 +110,58 @@ class NetworkUpscaler:
         from mrsr_bench.benchmarks.metrics.region import intensity_range
 
         scale = np.float32(intensity_range(lr.data))
-        given = regrid(lr, target, self.interpolation)
-        order = target.world_to_array()
-        image = np.ascontiguousarray(given.data.transpose(order)) / scale
-        batch = 1 if self.device == "cpu" else 4
-        out = run_tiled(self.network, image, self.tiling, device=self.device, batch=batch, autocast=self.autocast)
-        back = cast(tuple[int, int, int], tuple(int(i) for i in np.argsort(order)))
-        return given.with_data(np.ascontiguousarray((out * scale).transpose(back)))
+        at = place(lr, target, nearest_task(self.tasks, lr, target))
+        forward = self._forward(at)
+        factor = None if self.spec is None else self.spec.scale
+        # A network that scales by what it sees must see the whole volume, not one tile of it.
+        observe = getattr(self.network, "observe", None)
+
+        def run(stack: FloatArray) -> FloatArray:
+            given = stack / scale
+            if observe is not None:
+                observe(torch.from_numpy(given))
+            out = run_stack(
+                forward,
+                given,
+                self.tiling,
+                device=self.device,
+                batch=self._batch(stack.shape[1:]),
+                autocast=self.autocast,
+                scale=factor,
+            )
+            out *= scale
+            return out
+
+        how = "volume" if self.spec is None else self.spec.walk
+        if factor is None:
+            return same_grid(lr, target, at, run, how, self.interpolation)
+        sr, interpolated = refined(lr, target, at, run, how, factor)
+        if interpolated:
+            self._note_interpolation(at, factor)
+        return sr
+
+    def _forward(self, at: Placement) -> Any:
+        if self.spec is None or not self.spec.conditioned:
+            return self.network
+        factor = round(at.factor[at.lead], 3)
+        return lambda x: self.network(x, factor)
+
+    def _batch(self, size: Sequence[int]) -> int:
+        if self.device == "cpu":
+            return 1
+        largest = math.prod([self.tiling.window] * len(size))
+        return max(1, _TILES_AT_ONCE * largest // math.prod(tile_shape(size, self.tiling)))
+
+    def _note_interpolation(self, at: Placement, scale: Sequence[int]) -> None:
+        assert self.spec is not None
+        made = "x".join(str(f) for f in scale)
+        asked = "x".join(f"{at.factor[p]:.3g}" for p in range(3) if at.factor[p] != 1) or "1"
+        note = (
+            f"{self.spec.name} refines by {made} and the target is finer by {asked}, or shifted against its grid, "
+            "so what it gave was brought onto the target by cubic interpolation"
+        )
+        if note not in self.notes:
+            self.notes.append(note)
 
 
 @dataclass(frozen=True)
@@ -219,13 +180,24 @@ class LoadedMethod:
         return None if self.weights is None else self.weights.sha256
 
     @property
-    def trained_for(self) -> dict[str, Any] | None:
-        """The task (degradation and its parameters) that the weights were trained for, None for an interpolation."""
-        return None if self.weights is None else cast("dict[str, Any]", self.weights.config["task"])
+    def trained_for(self) -> tuple[dict[str, Any], ...]:
+        """The tasks (degradation and its parameters) that the weights were trained for, none for an interpolation."""
+        return () if self.weights is None else trained_tasks(self.weights)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What must be said of the volumes upscaled so far: where the output had to be brought onto the target."""
+        return tuple(getattr(self.upscaler, "notes", ()))
 
     def upscale(self, lr: Volume, target: Grid) -> Volume:
         """The SR volume on ``target``, in the intensity units of ``lr``."""
         return self.upscaler.upscale(lr, target)
+
+
+def trained_tasks(weights: Weights) -> tuple[dict[str, Any], ...]:
+    """Every task that ``weights`` were trained for."""
+    config = weights.config
+    return tuple(config.get("tasks") or (config["task"],))
 
 
 def load_method(
@@ -236,8 +208,13 @@ def load_method(
     device: str = "cpu",
     tiling: Tiling | None = None,
     autocast: bool = False,
+    lr: Volume | None = None,
+    target: Grid | None = None,
 ) -> LoadedMethod:
-    """Load a method, with weights for the protocol ``task`` (None: whatever task it has weights for).
+    """Load a method, with weights for the protocol ``task``.
+
+    Without a ``task``: with the weights whose task is nearest to how ``lr`` was acquired for ``target`` (thick slices,
+    samples, k-space; factors), or, without those two, with the first there are.
 
     Raises:
         UserError: the name is unknown, the weights are missing or damaged, or the method cannot do the task.
@@ -254,7 +231,10 @@ def load_method(
         if task not in spec.tasks:
             raise UserError(f"{name} does not do {task}; it does {', '.join(spec.tasks)}")
         entry = get_protocol(task).content["task"]
-    resolved, found = _resolve(spec, entry, weights)
+    if entry is None and weights is None and lr is not None and target is not None:
+        resolved, found = _nearest(spec, lr, target)
+    else:
+        resolved, found = _resolve(spec, entry, weights)
     if found is None:
         for_task = f" for {task}" if task else ""
         raise UserError(
@@ -266,18 +246,21 @@ def load_method(
     load_into(network, found)
     used = tiling or replace(Tiling(), **config["tiling"])
     device = choose_device(device)
-    upscaler = NetworkUpscaler(network, config["regrid"], used, device, autocast)
+    upscaler = NetworkUpscaler(
+        network, config["regrid"], used, device, autocast, spec=resolved, tasks=trained_tasks(found)
+    )
     return LoadedMethod(resolved, resolved.name, found, used, upscaler)
 
 
 def _resolve(spec: MethodSpec, task: Mapping[str, Any] | None, path: Path | None) -> tuple[MethodSpec, Weights | None]:
-    """An alias is the largest of its members that has weights; any other name is itself, with no fallback."""
-    for name in spec.alias_for or (spec.name,):
+    """An alias is the largest of its members that has weights here, else on the Hub; any other name is itself."""
+    names = spec.alias_for or (spec.name,)
+    for hub, name in itertools.product((False, True), names):
         member = methods.get(name)
         try:
-            found = find_weights(member, task, path)
+            found = find_weights(member, task, path, hub=hub)
         except UserError:
-            if path is None or name == (spec.alias_for or (spec.name,))[-1]:
+            if path is None or name == names[-1]:
                 raise
             continue
         if found is not None:
@@ -285,18 +268,49 @@ def _resolve(spec: MethodSpec, task: Mapping[str, Any] | None, path: Path | None
     return spec, None
 
 
-@torch.no_grad()
-def preferred_mode(network: nn.Module, val: Sequence[Prepared], count: int) -> tuple[BatchNormMode, dict[str, float]]:
-    """Which batch-norm mode validates better, and the PSNR (dB) of both; ``eval`` where there is no difference."""
-    from mrsr_bench.zoo.patches import fixed_patches
-    from mrsr_bench.zoo.trainer import VALIDATION_SIZE, masked_psnr
+def _nearest(spec: MethodSpec, lr: Volume, target: Grid) -> tuple[MethodSpec, Weights | None]:
+    """Of the weights of a method (of an alias: its first member that has any) those made for LR volumes like ``lr``."""
+    from mrsr_bench.benchmarks.protocol import get_protocol
 
+    for hub, name in itertools.product((False, True), spec.alias_for or (spec.name,)):
+        member = methods.get(name)
+        tasks = [get_protocol(task).content["task"] for task in member.tasks]
+        for task in (*sorted(tasks, key=lambda task: task_distance(task, lr, target)), None):
+            found = find_weights(member, task, hub=hub)
+            if found is not None:
+                return member, found
+    return spec, None
+
+
+def preferred_mode(
+    network: nn.Module, val: Sequence[Prepared], count: int, tiling: Tiling | None = None
+) -> tuple[BatchNormMode, dict[str, float]]:
+    """Which batch-norm mode validates better, and the PSNR (dB) of both; ``eval`` where there is no difference.
+
+    Compared on what inference will meet: a whole tile of ``tiling`` from the middle of each of the first few images (at
+    most ``count``), its margin left out. A network without normalisations that know tiles is not run: no scores.
+    """
+    if not any(hasattr(module, "per_tile") for module in network.modules()):
+        return "eval", {}
     network.eval()
-    scores = {"eval": 0.0, "tile": 0.0}
-    patches = fixed_patches(val, count, VALIDATION_SIZE, 0)
+    scores: dict[BatchNormMode, float] = {"eval": 0.0, "tile": 0.0}
+    images = val[: min(count, COMPARED_TILES)]
+    used = tiling or Tiling()
     for mode in scores:
-        set_batch_norm(network, cast(BatchNormMode, mode))
-        for lr, hr, peak in patches:
-            scores[mode] += masked_psnr(network(lr), hr, peak) / len(patches)
+        set_batch_norm(network, mode)
+        for image in images:
+            scores[mode] += _tile_psnr(network, image, replace(used, batch_norm=mode)) / len(images)
     set_batch_norm(network, "eval")
-    return ("tile" if scores["tile"] > scores["eval"] else "eval"), scores
+    return ("tile" if scores["tile"] > scores["eval"] else "eval"), {str(mode): psnr for mode, psnr in scores.items()}
+
+
+@torch.inference_mode()
+def _tile_psnr(network: nn.Module, image: Prepared, tiling: Tiling) -> float:
+    """PSNR (dB) of the kept part of the middle tile of ``image``; tiles are cubes, as in ``tile`` mode."""
+    found = tiles(image.lr.shape, replace(tiling, batch_norm="tile"))
+    tile = found[len(found) // 2]
+    inner = tuple(slice(k.start - r.start, k.stop - r.start) for k, r in zip(tile.keep, tile.read, strict=True))
+    read = np.ascontiguousarray(image.lr[tile.read])
+    sr = run_tiled(network, read, replace(tiling, margin=0, window=max(read.shape)))
+    error = (sr[inner].astype(np.float64) - image.hr[tile.keep]) ** 2
+    return 10 * math.log10(image.range**2 / max(float(error.mean()), 1e-20))

@@ -24,7 +24,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 
@@ -44,11 +44,28 @@ from mrsr_bench.volume import (
     save,
 )
 
+if TYPE_CHECKING:
+    from mrsr_bench.zoo.method import MethodSpec
+    from mrsr_bench.zoo.walks import Placement
+
 PROFILES: tuple[AxisKind, ...] = ("box", "gaussian", "sample", "kspace")
 THICK_RATIO = 1.5
 """An axis whose spacing exceeds the finest one by more is taken for the slice axis of a 2D scan."""
 MAX_FACTOR = 64.0
+BEYOND = 1.5
+"""A network is not used for a factor that differs by more than this ratio from what it was trained for."""
+TOLD: dict[AxisKind, str] = {
+    "kspace": "truncated k-space",
+    "box": "thick slices",
+    "gaussian": "thick slices of a Gaussian profile",
+    "sample": "point samples",
+    "bicubic": "bicubic downsampling",
+    "full": "fully acquired",
+    "unknown": "an unknown acquisition",
+}
+"""How each kind of acquisition is called in a sentence."""
 _SAME_SPACING = 1e-3
+_SAME_FACTOR = 0.05
 _COUNT_TOLERANCE = 1e-4
 """Samples: n f that is whole but for the float32 rounding of headers."""
 _COPIES_IN_MEMORY = 6
@@ -246,17 +263,21 @@ def upscale_file(
 
     from mrsr_bench.zoo.inference import load_method
 
-    method = load_method(model, task=None, weights=weights, device=device, autocast=autocast)
+    acquired = [volume.with_data(volume.data, acquisition=guess.acquisition) for volume in series]
+    method = load_method(
+        model, task=None, weights=weights, device=device, autocast=autocast, lr=acquired[0], target=target
+    )
     order = grid.world_to_array()
-    notes += _fit_of(method.trained_for, [by_axis[axis] for axis in order], guess.acquisition, model)
-    for note in notes:
-        print(f"{source.name}: {note}", file=sys.stderr)
+    if method.trained_for:
+        notes += fit_of(method.spec, method.trained_for, acquired[0], target)
+    _say(source, notes)
     upscaled, seconds = [], []
-    for volume in series:
-        lr = volume.with_data(volume.data, acquisition=guess.acquisition)
+    for lr in acquired:
         started = time.perf_counter()
         upscaled.append(_finite(method.upscale(lr, target), model, source))
         seconds.append(time.perf_counter() - started)
+    _say(source, method.notes)
+    notes += method.notes
     save(upscaled, destination)
     return {
         "input": str(source),
@@ -273,27 +294,58 @@ def upscale_file(
     }
 
 
-def _fit_of(
-    trained_for: Mapping[str, Any] | None, factor: Sequence[float], acquisition: Acquisition, model: str
-) -> tuple[str, ...]:
-    """What must be said of a network's training task and this image's.
+def fit_of(spec: MethodSpec, tasks: Sequence[Mapping[str, Any]], lr: Volume, target: Grid) -> tuple[str, ...]:
+    """What must be said of a network that was trained for ``tasks`` and is to make ``lr`` into ``target``.
+
+    The degraded axes may be others than those of the training (they take their places); what counts is how many there
+    are, by how much, and how they were acquired. A conditioned network serves every factor from 1 to the largest that
+    it was trained for; an upscaling one any whose output can be brought onto the target; the others those trained for.
 
     Raises:
-        UserError: the network was trained for another factor, so that its output would mean nothing.
+        UserError: another number of axes is degraded, or a factor is beyond `BEYOND` times what was trained, so that
+            the output would mean nothing.
     """
-    if trained_for is None:
-        return ()
-    trained = [float(f) for f in trained_for["parameters"]["factor"]]
-    if not np.allclose(trained, factor, rtol=0.05):
-        wanted, known = ("x".join(f"{f:.3g}" for f in fs) for fs in (factor, trained))
+    from mrsr_bench.zoo.walks import DEGRADED, factors, place, task_distance, task_factor
+
+    nearest = min(tasks, key=lambda task: task_distance(task, lr, target))
+    at = place(lr, target, nearest)
+    by_world = "x".join(f"{f:.3g}" for f in factors(lr.grid, target))
+    known = sorted({"x".join(f"{f:.3g}" for f in task_factor(task)) for task in tasks})
+    trained = f"{spec.name} was trained for the factor {', '.join(known)} ({nearest['degradation']})"
+    pattern = task_factor(nearest)
+    lowest = [1.0 if spec.conditioned or spec.scale is not None else f for f in pattern]
+    highest = [max(task_factor(task)[p] for task in tasks) for p in range(3)]
+    if spec.scale is None and not spec.conditioned:
+        highest = list(pattern)
+    same_axes = [f > DEGRADED for f in at.factor] == [f > DEGRADED for f in pattern]
+    apart = [max(have / high, low / have, 1.0) for have, low, high in zip(at.factor, lowest, highest, strict=True)]
+    if not same_axes or max(apart) > BEYOND:
         raise UserError(
-            f"{model} was trained for the factor {known} ({trained_for['degradation']}), not for {wanted}; "
-            f"ask for --factor {known}, or use an interpolation"
+            f"{trained}, not for {by_world}; ask for --factor {known[0]} or one near it, or use an interpolation"
         )
-    kinds = {a.kind for a in acquisition} - {"full"}
-    if trained_for["degradation"] == "kspace_truncation" and kinds != {"kspace"}:
-        return (f"{model} was trained on truncated k-space; if this image was made otherwise, do not trust its detail",)
-    return ()
+    notes = []
+    if max(apart) > 1 + _SAME_FACTOR:
+        notes.append(f"{trained}; {by_world} is beyond that, so do not trust its detail")
+    notes += _kinds_differ(spec, tasks, at, lr)
+    return tuple(notes)
+
+
+def _kinds_differ(spec: MethodSpec, tasks: Sequence[Mapping[str, Any]], at: Placement, lr: Volume) -> list[str]:
+    """A sentence where a degraded axis was acquired otherwise than what the network was trained on."""
+    from mrsr_bench.zoo.walks import DEGRADED, task_kinds
+
+    known = {task_kinds(task)[p] for task in tasks for p in range(3) if at.factor[p] > DEGRADED}
+    found = {lr.acquisition[at.lr[p]].kind for p in range(3) if at.factor[p] > DEGRADED}
+    if found <= known:
+        return []
+    taught = " and ".join(sorted(TOLD[kind] for kind in known))
+    seen = " and ".join(sorted(TOLD[kind] for kind in found - known))
+    return [f"{spec.name} was trained on {taught} and this image is {seen}, so do not trust its detail"]
+
+
+def _say(source: Path, notes: Sequence[str]) -> None:
+    for note in notes:
+        print(f"{source.name}: {note}", file=sys.stderr)
 
 
 def check_memory(target: Grid, volumes: int) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,8 +14,9 @@ import SimpleITK
 from mrsr_bench import UserError
 from mrsr_bench.benchmarks.degradations import degradations
 from mrsr_bench.volume import AxisAcquisition, Grid, Volume, load, save
+from mrsr_bench.zoo.method import MethodSpec
 from mrsr_bench.zoo.regrid import regrid
-from mrsr_bench.zoo.upscale import factor_of, guess_acquisition, target_grid, upscale_file
+from mrsr_bench.zoo.upscale import factor_of, fit_of, guess_acquisition, target_grid, upscale_file
 
 REAL = Path(__file__).parents[2].parent / "shared" / "data" / "brain_2d"
 BOX, SAMPLE, KSPACE = AxisAcquisition("box", 4.0), AxisAcquisition("sample", 1.0, 3.0), AxisAcquisition("kspace", 2.0)
@@ -27,12 +29,12 @@ def interpolations(monkeypatch):
     """Methods that are interpolations alone, so that no network is needed; the LR volumes they saw."""
     seen = []
 
-    def load_method(name, *, task=None, weights=None, device="cpu", autocast=False):
+    def load_method(name, *, task=None, weights=None, device="cpu", autocast=False, lr=None, target=None):
         def run(lr, target):
             seen.append(lr)
             return regrid(lr, target, name)
 
-        return SimpleNamespace(upscale=run, resolved=name, trained_for=None)
+        return SimpleNamespace(upscale=run, resolved=name, trained_for=(), notes=())
 
     monkeypatch.setitem(sys.modules, "mrsr_bench.zoo.inference", SimpleNamespace(load_method=load_method))
     return seen
@@ -253,7 +255,8 @@ def test_voxels_that_are_not_finite_are_never_written(tmp_path, monkeypatch):
     broken = SimpleNamespace(
         upscale=lambda lr, target: Volume(np.full(target.shape, np.nan), target.affine),
         resolved="broken",
-        trained_for=None,
+        trained_for=(),
+        notes=(),
     )
     fake = SimpleNamespace(load_method=lambda name, **more: broken)
     monkeypatch.setitem(sys.modules, "mrsr_bench.zoo.inference", fake)
@@ -318,6 +321,7 @@ def test_a_real_thick_stack_overlays_its_original_in_world_space(contrast, model
         assert abs(peak) < 0.05, f"axis {axis} is {peak:.3f} voxels off"
 
 
+SPEC = MethodSpec(name="net", kind="network", summary="-", paper="-", build="-")
 TRAINED_FOR = {"degradation": "kspace_truncation", "parameters": {"factor": [2, 2, 1]}}
 
 
@@ -325,7 +329,11 @@ TRAINED_FOR = {"degradation": "kspace_truncation", "parameters": {"factor": [2, 
 def network(monkeypatch):
     """A method that says it was trained for half of k-space in two axes."""
     method = SimpleNamespace(
-        upscale=lambda lr, target: regrid(lr, target, "linear"), resolved="net", trained_for=TRAINED_FOR
+        upscale=lambda lr, target: regrid(lr, target, "linear"),
+        spec=SPEC,
+        resolved="net",
+        trained_for=(TRAINED_FOR,),
+        notes=("its grid was shifted",),
     )
     fake = SimpleNamespace(load_method=lambda name, **more: method)
     monkeypatch.setitem(sys.modules, "mrsr_bench.zoo.inference", fake)
@@ -338,9 +346,68 @@ def test_a_network_is_not_used_for_a_factor_it_was_not_trained_for(tmp_path, net
     assert [p.name for p in tmp_path.iterdir()] == ["in.nii"]
 
 
-def test_a_network_on_an_image_of_unknown_making_says_so(tmp_path, network, capsys):
+def test_a_network_on_an_image_of_another_making_says_so(tmp_path, network, capsys):
     source = written(tmp_path / "in.nii")
-    unsure = call(source, tmp_path / "a.nii", factor="2x2x1")
-    assert any("trained on truncated k-space" in note for note in unsure["notes"])
-    sure = call(source, tmp_path / "b.nii", factor="2x2x1", profile="kspace")
-    assert not any("trained on truncated k-space" in note for note in sure["notes"])
+    sure = call(source, tmp_path / "a.nii", factor="2x2x1", profile="kspace")
+    assert not any("trained on" in note for note in sure["notes"])
+    unsure = call(source, tmp_path / "b.nii", factor="2x2x1", profile="box", slice_thickness=4)
+    assert (
+        "net was trained on truncated k-space and this image is thick slices, so do not trust its detail"
+        in (unsure["notes"])
+    )
+    assert sure["notes"][-1] == "its grid was shifted"
+    assert "its grid was shifted" in capsys.readouterr().err
+
+
+def asked(factor, kind="box", affine=SAGITTAL):
+    """An LR volume acquired as ``kind`` wherever ``factor`` (R x A x S) exceeds 1, and its target."""
+    lr = Volume(np.ones((8, 9, 6), np.float32), affine)
+    by_axis = lr.grid.factor_by_axis(factor)
+    acquisition = tuple(AxisAcquisition(kind if f > 1 else "full") for f in by_axis)
+    lr = lr.with_data(lr.data, acquisition=acquisition)
+    return lr, target_grid(lr.grid, acquisition, by_axis)
+
+
+def trained(degradation, *factors):
+    return [{"degradation": degradation, "parameters": {"factor": list(f)}} for f in factors]
+
+
+THICK = trained("thick_slices", (1, 1, 2), (1, 1, 3), (1, 1, 6))
+
+
+def test_a_conditioned_network_serves_every_factor_up_to_its_largest_along_any_axis():
+    spec = replace(SPEC, conditioned=True)
+    for factor in [(1, 1, 2.5), (1, 4, 1), (6, 1, 1), (1, 1, 1.2)]:
+        assert fit_of(spec, THICK, *asked(factor)) == ()
+    assert "is beyond that" in fit_of(spec, THICK, *asked((1, 1, 8)))[0]
+    for factor in [(1, 1, 10), (1, 2, 2)]:
+        with pytest.raises(UserError, match=r"trained for the factor 1x1x2, 1x1x3, 1x1x6 \(thick_slices\), not for"):
+            fit_of(spec, THICK, *asked(factor))
+
+
+def test_a_network_of_one_factor_says_what_lies_near_it_and_refuses_the_rest():
+    only = trained("thick_slices", (1, 1, 4))
+    assert fit_of(SPEC, only, *asked((1, 1, 4))) == ()
+    assert "3.5x1x1 is beyond that" in fit_of(SPEC, only, *asked((3.5, 1, 1)))[0]
+    with pytest.raises(UserError, match="not for 1x1x2"):
+        fit_of(SPEC, only, *asked((1, 1, 2)))
+
+
+def test_an_upscaling_network_serves_what_can_be_brought_onto_the_target():
+    spec = replace(SPEC, dims=2, walk="slices", scale=(4, 4), input="native")
+    tasks = trained("bicubic_downsample", (4, 4, 1))
+    assert fit_of(spec, tasks, *asked((1, 3, 3), "bicubic")) == ()
+    with pytest.raises(UserError, match="not for 1x8x8"):
+        fit_of(spec, tasks, *asked((1, 8, 8), "bicubic"))
+    with pytest.raises(UserError, match="not for 1x1x4"):
+        fit_of(spec, tasks, *asked((1, 1, 4), "bicubic"))
+
+
+def test_thick_slices_and_point_samples_are_told_apart():
+    spec = replace(SPEC, conditioned=True)
+    thin = trained("thin_slices", (1, 1, 2), (1, 1, 6))
+    assert (
+        "trained on thick slices and this image is point samples" in fit_of(spec, THICK, *asked((1, 1, 4), "sample"))[0]
+    )
+    assert "trained on point samples and this image is thick" in fit_of(spec, thin, *asked((4, 1, 1), "box"))[0]
+    assert fit_of(spec, [*THICK, *thin], *asked((1, 1, 4), "sample")) == ()
