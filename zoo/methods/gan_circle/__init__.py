@@ -1,0 +1,1 @@
+"""GAN-CIRCLE for MRI, on the network of You et al. 2019."""

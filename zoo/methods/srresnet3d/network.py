@@ -1,0 +1,69 @@
+"""SRResNet (Ledig et al. 2017) in 3D at a constant size, as the mDCSRN paper's baseline (Chen et al. 2020).
+
+Conv 9 -> PReLU; residual blocks of Conv 3 -> BN -> PReLU -> Conv 3 -> BN; Conv 3 -> BN and a long skip; in place of the
+upsampling a Conv 3 -> PReLU of the same size; Conv 9 to one channel.
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+from torch import Tensor, nn
+from torch.nn.functional import instance_norm
+
+from mrsr_bench.zoo.layers import ConvToOne
+from mrsr_bench.zoo.methods.mdcsrn.network import RESIDUAL_SCALE
+
+
+class Norm(nn.BatchNorm3d):
+    """Batch norm; with ``per_tile`` each sample is normalised by its own statistics, whatever the batch."""
+
+    per_tile = False
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.per_tile:
+            return instance_norm(x, weight=self.weight, bias=self.bias, eps=self.eps)
+        return super().forward(x)
+
+
+class ResidualBlock(nn.Module):
+    """(filters, x, y, z) in and out, the input added to what two convolutions make of it."""
+
+    def __init__(self, filters: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv3d(filters, filters, 3, padding=1, bias=False),
+            Norm(filters),
+            nn.PReLU(filters),
+            nn.Conv3d(filters, filters, 3, padding=1, bias=False),
+            Norm(filters),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + cast(Tensor, self.body(x))
+
+
+class SRResNet3D(nn.Module):
+    """(n, 1, x, y, z) regridded and scaled in, same shape out.
+
+    ``global_skip`` adds the input to the output, and then the last convolution starts at zero: a declared deviation
+    for short trainings.
+    """
+
+    def __init__(self, filters: int = 64, blocks: int = 16, global_skip: bool = False) -> None:
+        super().__init__()
+        self.global_skip = global_skip
+        self.stem = nn.Sequential(nn.Conv3d(1, filters, 9, padding=4), nn.PReLU(filters))
+        self.blocks = nn.Sequential(*(ResidualBlock(filters) for _ in range(blocks)))
+        self.join = nn.Sequential(nn.Conv3d(filters, filters, 3, padding=1, bias=False), Norm(filters))
+        self.same_size = nn.Sequential(nn.Conv3d(filters, filters, 3, padding=1), nn.PReLU(filters))
+        self.last = ConvToOne(filters, 9)
+        if global_skip:
+            nn.init.zeros_(self.last.weight)
+            nn.init.zeros_(cast(Tensor, self.last.bias))
+
+    def forward(self, x: Tensor) -> Tensor:
+        first = self.stem(x)
+        joined = first + self.join(self.blocks(first))
+        out: Tensor = self.last(self.same_size(joined))
+        return x + RESIDUAL_SCALE * out if self.global_skip else out
