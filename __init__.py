@@ -4,7 +4,25 @@ Importing this package is free of heavy dependencies; torch, nibabel and scipy a
 imported by the functions that use them.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mrsr_bench.zoo.inference import LoadedMethod
+
 __version__ = "0.1.0"
+
+
+def load(name: str, *, revision: str | None = None, device: str = "auto") -> LoadedMethod:
+    """A method ready to ``upscale(lr, target)``: from the Hugging Face Hub (``user/name``), or of the zoo by its name.
+
+    Raises:
+        UserError: there is no such thing, or it is not fit to be used.
+    """
+    from mrsr_bench.zoo import hub
+
+    return hub.load(name, revision=revision, device=device)
 
 
 class UserError(Exception):

@@ -1,149 +1,313 @@
 """Model cards: one README.md beside every weight file, with metadata that the Hugging Face Hub reads.
 
-Everything on a card comes from ``config.json``, the training log and, once there is one, a stored run.
-``python -m mrsr_bench.zoo.cards FOLDER RUN...`` puts the scores of runs on the card of the weights that made them.
+Everything on a card comes from ``config.json``, the training log, the method's facts and stored runs.
+``python -m mrsr_bench.zoo.cards FOLDER RUN...`` puts the scores of runs on the card of the weights that made them;
+without a run it writes the card again.
 """
 
 from __future__ import annotations
 
 import json
+import math
+import re
+import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from mrsr_bench import UserError
 from mrsr_bench.zoo.method import MethodSpec
-from mrsr_bench.zoo.weights import CARD, CONFIG, LOG, MODEL, sha256_of_file
+from mrsr_bench.zoo.weights import CARD, CONFIG, CURVE, LOG, MODEL, sha256_of_file
 
-SCORED = ("psnr", "ssim", "nrmse", "piqe", "data_consistency")
+SCORED = ("psnr", "ssim", "nrmse", "niqe", "ma", "pi", "piqe", "data_consistency")
+PICTURE = "failure--{}.png"
+HUB_LICENCES = ("apache-2.0", "mit", "bsd-2-clause", "bsd-3-clause", "cc-by-4.0", "cc-by-nc-4.0", "cc0-1.0")
+"""Licence names that the Hub knows, of those that weights here may have."""
+_PROFILES = {"kspace_truncation": "kspace", "thick_slices": "box", "thin_slices": "sample"}
+_ARXIV = re.compile(r"arXiv[ :](\d{4}\.\d{4,5})")
+_DATASET = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 
 
-def write_card(spec: MethodSpec, config: Mapping[str, Any], folder: Path) -> Path:
-    """Write the card of the weights in ``folder``; returns its path."""
+def write_card(spec: MethodSpec, config: Mapping[str, Any], folder: Path, *, repo: str | None = None) -> Path:
+    """Write the card of the weights in ``folder``; returns its path. ``repo`` is where on the Hub they are to be."""
     path = folder / CARD
-    path.write_text("\n".join(_lines(spec, config, folder)) + "\n", encoding="utf-8")
+    path.write_text("\n".join(_lines(spec, config, folder, repo)) + "\n", encoding="utf-8")
     return path
 
 
-def _front_matter(spec: MethodSpec, config: Mapping[str, Any]) -> list[str]:
-    import yaml
-
-    entry: dict[str, Any] = {"name": spec.name}
-    results = [
-        {
-            "task": {"type": "image-to-image", "name": "MRI super-resolution"},
-            "dataset": {"type": "mrsr-bench", "name": run["dataset"]},
-            "metrics": [
-                {"type": key, "value": round(run["scores"][key]["mean"], 4), "name": f"{key} ({run['protocol']})"}
-                for key in SCORED
-                if run["scores"].get(key, {}).get("mean") is not None
-            ],
-        }
-        for run in config.get("scores", ())
-    ]
+def metadata_of(spec: MethodSpec, config: Mapping[str, Any]) -> dict[str, Any]:
+    """The front matter of a card, as the Hub's specification of model cards names its entries."""
+    licence = spec.licence.lower()
+    known = licence in HUB_LICENCES
     metadata: dict[str, Any] = {
         "library_name": "mrsr-bench",
-        "license": "apache-2.0",
+        "license": licence if known else "other",
+        **({} if known else {"license_name": licence}),
         "pipeline_tag": "image-to-image",
-        "tags": ["mri", "super-resolution", "medical-imaging", str(config["protocol"])],
+        "tags": ["mri", "super-resolution", "medical-imaging", spec.name, str(config["protocol"])],
     }
+    metadata["tags"] += [f"arxiv:{number}" for number in _ARXIV.findall(spec.paper)]
+    dataset = str(config.get("trained", {}).get("dataset", ""))
+    if _DATASET.fullmatch(dataset):
+        metadata["datasets"] = [dataset]
+    results = [_result(run) for run in config.get("scores", ()) if _shown(run)]
     if results:
-        metadata["model-index"] = [{**entry, "results": results}]
-    return ["---", yaml.safe_dump(metadata, sort_keys=False).rstrip(), "---"]
+        metadata["model-index"] = [{"name": spec.name, "results": results}]
+    return metadata
 
 
-def _lines(spec: MethodSpec, config: Mapping[str, Any], folder: Path) -> list[str]:
-    trained = config["trained"]
-    validation = config["validation"]
-    modes = validation["psnr_by_batch_norm"]
-    chosen = config["tiling"]["batch_norm"]
-    factor = "x".join(f"{f:g}" for f in config["task"]["parameters"]["factor"])
-    lines = [
-        *_front_matter(spec, config),
-        "",
-        f"# {spec.name} for {config['protocol']}",
-        "",
-        f"{spec.summary[0].upper()}{spec.summary[1:]}; {config['parameters']:,} parameters. Paper: {spec.paper}.",
-        f"Task: `{config['task']['degradation']}`, factor {factor} (R x A x S).",
-        "",
-        *_training_state(config, folder),
-        "## Use",
-        "",
-        "```",
-        "pip install mrsr-bench",
-        f"mrsr-bench upscale IN.nii.gz OUT.nii.gz --model {spec.name} --factor {factor} --profile kspace",
-        f"mrsr-bench run --model {spec.name} --dataset PATH --protocol {config['protocol']}",
-        "```",
-        "",
-        "Meant for research on MRI super-resolution and for comparison. **Not a medical device**: a network can",
-        "invent or remove structure, and nobody has tested this one for any clinical decision.",
-        "",
-        "## Training data",
-        "",
-        f"{len(trained['train_subjects'])} subjects: {', '.join(trained['train_subjects'])}; validated on "
-        f"{', '.join(trained['val_subjects'])}.",
-        f"Sources and terms: {trained['terms']}.",
-        "",
-        "## Validation",
-        "",
-        f"Mean PSNR over {config['recipe']['validation_patches']} fixed validation patches: {modes[chosen]:.3f} dB "
-        f"({validation['psnr_regrid']:.3f} dB for its {config['regrid']} input). Batch norm with running statistics: "
-        f"{modes['eval']:.3f} dB; with each tile's own statistics: {modes['tile']:.3f} dB; used: {chosen}.",
-        "",
-    ]
+def _shown(run: Mapping[str, Any]) -> list[str]:
+    return [key for key in SCORED if run["scores"].get(key, {}).get("mean") is not None]
+
+
+def _result(run: Mapping[str, Any]) -> dict[str, Any]:
+    metrics = []
+    for key in _shown(run):
+        score = run["scores"][key]
+        facts: dict[str, Any] = {"n": score["n"]}
+        if score["ci95"]:
+            facts["ci95"] = [round(float(end), 4) for end in score["ci95"]]
+        metrics.append(
+            {"type": key, "value": round(score["mean"], 4), "name": f"{key} ({run['protocol']})", "args": facts}
+        )
+    dataset = {"type": "mrsr-bench", "name": run["dataset"], "config": run["protocol"]}
+    if "split" in run:
+        dataset["split"] = run["split"]
+    dataset["args"] = {"protocol_hash": run["protocol_hash"]}
+    return {"task": {"type": "image-to-image", "name": "MRI super-resolution"}, "dataset": dataset, "metrics": metrics}
+
+
+def _tasks(config: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return config.get("tasks") or [config["task"]]
+
+
+def _factor(task: Mapping[str, Any]) -> str:
+    parameters = task["parameters"]
+    steps = [step["parameters"] for step in parameters.get("steps", ())] or [parameters]
+    return "x".join(f"{math.prod(float(step['factor'][axis]) for step in steps):g}" for axis in range(3))
+
+
+def _lines(spec: MethodSpec, config: Mapping[str, Any], folder: Path, repo: str | None) -> Iterator[str]:
+    import yaml
+
+    parameters = config.get("parameters") or spec.parameters
+    yield from ("---", yaml.safe_dump(metadata_of(spec, config), sort_keys=False, allow_unicode=True).rstrip(), "---")
+    yield from ("", f"# {spec.name} for {config['protocol']}", "", "## What it is", "")
+    size = "" if parameters is None else f"; {parameters:,} parameters"
+    yield f"{spec.summary[0].upper()}{spec.summary[1:]}{size}. Paper: {spec.paper}."
+    for task in _tasks(config):
+        yield f"Task: `{task['degradation']}`, factor {_factor(task)} (R x A x S)."
+    yield ""
+    yield from _training_state(config, folder)
+    yield from _use(spec, config, repo)
+    yield from ("## Intended use", "")
+    yield "Meant for research on MRI super-resolution and for comparison. **Not a medical device**: a network can"
+    yield from ("invent or remove structure, and nobody has tested this one for any clinical decision.", "")
+    yield from _training_data(config)
+    yield from _validation(config)
+    yield from _protocols(config)
     for run in config.get("scores", ()):
-        lines += _scores(run)
-    lines += ["## Deviations from the paper", ""]
-    lines += [f"- {text}" for text in (*spec.deviations, *config["recipe"]["deviations"])]
-    lines += ["", "![training](loss.png)", "", f"Cite: {spec.paper}.", f"Licence of these weights: {spec.licence}."]
-    return lines
+        yield from _scores(run)
+    yield from _failures(config, folder)
+    yield from ("## Deviations from the paper", "")
+    deviations = (*spec.deviations, *config.get("recipe", {}).get("deviations", ()))
+    yield from (f"- {text}" for text in deviations)
+    yield from ("" if deviations else "None declared.", *(["![training](loss.png)", ""] * (folder / CURVE).is_file()))
+    yield from ("## Citation", "", f"Cite: {spec.paper}; and mrsr-bench, where you quote the scores above.")
+    yield from (f"<https://arxiv.org/abs/{number}>" for number in _ARXIV.findall(spec.paper))
+    yield f"Licence of these weights: {spec.licence}."
 
 
-def _training_state(config: Mapping[str, Any], folder: Path) -> list[str]:
+def _training_state(config: Mapping[str, Any], folder: Path) -> Iterator[str]:
     from mrsr_bench.zoo.curves import read_log, training_seconds
 
+    recipe = config.get("recipe")
+    if not recipe:
+        return
     minutes = training_seconds(read_log(folder / LOG)) / 60 if (folder / LOG).is_file() else 0.0
-    recipe = config["recipe"]
     stages = ", then ".join(
         f"{s['steps']:,} {'generator ' if s['game'] else ''}updates of {s['batch']} patches of "
         f"{' x '.join(map(str, s['patch']))} ({s['name']})"
         for s in recipe["stages"]
     )
-    lines = [
-        f"Trained by the recipe `{recipe['name']}`: {stages}; {minutes:.0f} minutes on {config['trained']['hardware']}."
-    ]
+    hardware = config["trained"]["hardware"]
+    yield f"Trained by the recipe `{recipe['name']}`: {stages}; {minutes:.0f} minutes on {hardware}."
     if config["trained"].get("parent_sha256"):
-        lines.append(f"It started from the weights with SHA-256 `{config['trained']['parent_sha256']}`.")
+        yield f"It started from the weights with SHA-256 `{config['trained']['parent_sha256']}`."
     if recipe["name"] != "paper":
-        lines += [
-            "",
-            "> **Undertrained.** The paper trains far longer, on far more subjects; these scores are a lower bound.",
-        ]
-    return [*lines, ""]
+        yield ""
+        yield "> **Undertrained.** The paper trains far longer, on far more subjects; these scores are a lower bound."
+    yield ""
 
 
-def _scores(run: Mapping[str, Any]) -> list[str]:
-    subjects = run["scores"]["psnr"]["per_subject"]
-    lines = [
-        f"## Scores: {run['dataset']}, protocol `{run['protocol']}`",
-        "",
-        f"`{run['command']}`",
-        "",
-        f"Weights SHA-256 `{run['weights_sha256'][:16]}`, protocol hash `{run['protocol_hash'][:16]}`.",
-        "",
-    ]
-    keys = [key for key in SCORED if run["scores"].get(key, {}).get("mean") is not None]
-    lines += ["| subject | " + " | ".join(keys) + " |", "|---" * (len(keys) + 1) + "|"]
+def _use(spec: MethodSpec, config: Mapping[str, Any], repo: str | None) -> Iterator[str]:
+    task = config["task"]
+    profile = task["parameters"].get("profile", _PROFILES.get(task["degradation"]))
+    weights = "" if repo is None else f" --weights hf:{repo}"
+    yield from ("## Use", "", "```", "pip install mrsr-bench")
+    yield (
+        f"mrsr-bench upscale IN.nii.gz OUT.nii.gz --model {spec.name} --factor {_factor(task)}"
+        + (f" --profile {profile}" if profile else "")
+        + weights
+    )
+    yield f"mrsr-bench run --model {spec.name} --dataset PATH --protocol {_protocol_name(config)}{weights}"
+    yield from ("```", "")
+    yield f'In Python: `mrsr_bench.load("{repo or spec.name}").upscale(lr, target)`, an LR volume and the grid to fill.'
+    yield ""
+
+
+def _protocol_name(config: Mapping[str, Any]) -> str:
+    """A protocol that the weights can be run under: the one they are named after, or the first of their group."""
+    from mrsr_bench.benchmarks.protocol import get_protocol, protocol_names
+
+    names = protocol_names()
+    if config["protocol"] in names:
+        return str(config["protocol"])
+    # A paper's protocol may share the task; its name is longer than the common one's.
+    same = [name for name in names if get_protocol(name).content["task"] == config["task"]]
+    return min(same, key=len, default=str(config["protocol"]))
+
+
+def _training_data(config: Mapping[str, Any]) -> Iterator[str]:
+    trained = config.get("trained", {})
+    yield from ("## Training data and terms", "")
+    if trained.get("train_subjects"):
+        yield (
+            f"{len(trained['train_subjects'])} subjects: {', '.join(trained['train_subjects'])}; validated on "
+            f"{', '.join(trained['val_subjects'])}."
+        )
+    yield f"Sources and terms: {trained.get('terms') or 'not stated'}."
+    yield ""
+
+
+def _validation(config: Mapping[str, Any]) -> Iterator[str]:
+    validation = config.get("validation")
+    if not validation:
+        return
+    modes = validation["psnr_by_batch_norm"]
+    chosen = config["tiling"]["batch_norm"]
+    yield from ("## Validation", "")
+    if chosen not in modes:
+        yield from (f"The log holds it; the weights are those of step {validation['best_step']}.", "")
+        return
+    count = config["recipe"]["validation_patches"]
+    text = f"Mean PSNR in validation (at most {count} patches): {modes[chosen]:.3f} dB"
+    if validation.get("psnr_regrid") is not None:
+        text += f" ({validation['psnr_regrid']:.3f} dB for its {config['regrid']} input)"
+    if "tile" in modes and "eval" in modes:
+        text += (
+            f". Batch norm with running statistics: {modes['eval']:.3f} dB; with each tile's own statistics: "
+            f"{modes['tile']:.3f} dB; used: {chosen}"
+        )
+    yield f"{text}."
+    yield ""
+
+
+def _protocols(config: Mapping[str, Any]) -> Iterator[str]:
+    """How the scores were taken: the convention of every metric that is shown."""
+    from mrsr_bench.benchmarks.metrics import metrics
+
+    shown = [key for key in SCORED if any(key in _shown(run) for run in config.get("scores", ()))]
+    if not shown:
+        return
+    yield from ("## Protocol", "")
+    for key in shown:
+        spec = metrics.get(key)
+        yield f"- `{key}` ({spec.direction} is better): {spec.convention}"
+    yield from ("", "Means are over subjects; from eight subjects on with a 95 % bootstrap interval.", "")
+
+
+def _scores(run: Mapping[str, Any]) -> Iterator[str]:
+    keys = _shown(run)
+    if not keys:
+        return
+    subjects = dict.fromkeys(subject for key in keys for subject in run["scores"][key]["per_subject"])
+    yield from (f"## Scores: {run['dataset']}, protocol `{run['protocol']}`", "", f"`{run['command']}`", "")
+    yield f"Weights SHA-256 `{run['weights_sha256'][:16]}`, protocol hash `{run['protocol_hash'][:16]}`."
+    if run.get("synthetic"):
+        yield "The data are synthetic: these scores prove the machinery, not the method."
+    yield ""
+    yield "| subject | " + " | ".join(keys) + " |"
+    yield "|---" * (len(keys) + 1) + "|"
     for subject in subjects:
         values = [run["scores"][key]["per_subject"].get(subject) for key in keys]
-        lines.append(f"| {subject} | " + " | ".join("-" if v is None else f"{v:.4f}" for v in values) + " |")
+        yield f"| {subject} | " + " | ".join("-" if v is None else f"{v:.4f}" for v in values) + " |"
     means = []
     for key in keys:
         score = run["scores"][key]
         interval = score["ci95"]
         means.append(f"{score['mean']:.4f}" + (f" [{interval[0]:.4f}, {interval[1]:.4f}]" if interval else ""))
-    return [*lines, "| **mean** [95 % interval] | " + " | ".join(means) + " |", ""]
+    yield "| **mean** [95 % interval] | " + " | ".join(means) + " |"
+    yield ""
+
+
+def worst_subjects(run: Mapping[str, Any]) -> dict[str, tuple[str, float]]:
+    """The subject that fares worst by each reference metric of a run, and its score; none for a single subject."""
+    found = {}
+    for key, worst in (("psnr", min), ("ssim", min), ("nrmse", max), ("data_consistency", max)):
+        scores = run["scores"].get(key, {}).get("per_subject", {})
+        values = {subject: value for subject, value in scores.items() if value is not None}
+        if len(values) > 1:
+            subject = worst(values, key=values.__getitem__)
+            found[key] = (subject, values[subject])
+    return found
+
+
+def _failures(config: Mapping[str, Any], folder: Path) -> Iterator[str]:
+    yield from ("## Failure cases", "")
+    told = False
+    for run in config.get("scores", ()):
+        for key, (subject, value) in worst_subjects(run).items():
+            told = True
+            mean = run["scores"][key]["mean"]
+            yield (
+                f"- {run['dataset']}, `{run['protocol']}`: the worst {key} is that of {subject}, {value:.4f} "
+                f"(mean {mean:.4f})"
+            )
+    pictures = sorted(path.name for path in folder.glob(PICTURE.format("*")))
+    if not told:
+        yield "Not known: no stored run of several subjects stands on this card."
+    elif not pictures:
+        yield from ("", "No picture: the runs on this card were stored without figures.")
+    for name in pictures:
+        subject = name.removeprefix(PICTURE.partition("{")[0]).removesuffix(".png")
+        yield from ("", f"The worst subject by PSNR, {subject}:", "", f"![{subject}]({name})")
+    yield ""
+
+
+def score_entry(run: Mapping[str, Any], sha256: str, source: Path) -> dict[str, Any]:
+    """What a card keeps of a stored run.
+
+    Raises:
+        UserError: the run was made with other weights than those of ``sha256``.
+    """
+    if run.get("weights_sha256") != sha256:
+        raise UserError(f"{source}: was made with other weights than those with SHA-256 {sha256[:16]}; run them again")
+    return {
+        "dataset": run["dataset"],
+        "protocol": run["protocol"],
+        "protocol_hash": run["protocol_hash"],
+        "split": run["split"],
+        "synthetic": bool(run.get("synthetic", False)),
+        "weights_sha256": sha256,
+        "command": f"mrsr-bench run --model {run['resolved']} --dataset PATH/{run['dataset']} "
+        f"--protocol {run['protocol']} --split {run['split']} --seed {run['seed']}",
+        "scores": run["scores"],
+    }
+
+
+def add_picture(folder: Path, run: Path, entry: Mapping[str, Any]) -> Path | None:
+    """Copy the figure of the run's worst subject by PSNR to the card's folder; None where there is none."""
+    from mrsr_bench.benchmarks.results import FIGURES_FOLDER, file_name
+
+    worst = worst_subjects(entry).get("psnr")
+    if worst is None:
+        return None
+    figures = sorted((run / FIGURES_FOLDER).glob(f"{file_name(worst[0])}--*.png"))
+    if not figures:
+        return None
+    return Path(shutil.copyfile(figures[0], folder / PICTURE.format(file_name(worst[0]))))
 
 
 def add_scores(folder: Path, runs: Sequence[Path]) -> Path:
@@ -152,29 +316,14 @@ def add_scores(folder: Path, runs: Sequence[Path]) -> Path:
     Raises:
         UserError: a run was made with other weights.
     """
-    from mrsr_bench.benchmarks.results import read_run
+    from mrsr_bench.benchmarks.results import read_run, write_text
     from mrsr_bench.zoo.methods import methods
 
     config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-    sha256 = sha256_of_file(folder / MODEL)
-    scores = []
-    for path in runs:
-        run = read_run(path)
-        if run["weights_sha256"] != sha256:
-            raise UserError(f"{path}: was made with other weights than those in {folder}; run them again")
-        scores.append(
-            {
-                "dataset": run["dataset"],
-                "protocol": run["protocol"],
-                "protocol_hash": run["protocol_hash"],
-                "weights_sha256": sha256,
-                "command": f"mrsr-bench run --model {run['resolved']} --dataset PATH/{run['dataset']} "
-                f"--protocol {run['protocol']} --split {run['split']} --seed {run['seed']}",
-                "scores": run["scores"],
-            }
-        )
-    config["scores"] = scores
-    (folder / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    if runs:
+        sha256 = sha256_of_file(folder / MODEL)
+        config["scores"] = [score_entry(read_run(path), sha256, path) for path in runs]
+        write_text(folder / CONFIG, json.dumps(config, indent=2, sort_keys=True) + "\n")
     return write_card(methods.get(config["method"]), config, folder)
 
 

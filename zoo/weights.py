@@ -1,7 +1,9 @@
 """Weights: safetensors with sha256, configuration, golden tensors, log and card.
 
 Order of resolution: an explicit path, the local store (``MRSR_BENCH_HOME/weights``), the files shipped with the
-package. A folder of weights is called ``{method}--{task}`` and holds ``model.safetensors`` (float16), ``config.json``,
+package, the Hub at a pinned revision (`zoo.hub`).
+
+A folder of weights is called ``{method}--{task}`` and holds ``model.safetensors`` (float16), ``config.json``,
 ``golden.safetensors``, ``log.jsonl``, ``loss.png`` and ``README.md`` (the card).
 """
 
@@ -25,9 +27,9 @@ if TYPE_CHECKING:
 
     import torch
 
-    from mrsr_bench.benchmarks.protocol import Protocol
     from mrsr_bench.zoo.patches import Prepared
     from mrsr_bench.zoo.recipe import Recipe
+    from mrsr_bench.zoo.training import Group
 
 MODEL, CONFIG, GOLDEN, LOG, CURVE, CARD = (
     "model.safetensors",
@@ -96,19 +98,26 @@ def describe(spec: MethodSpec) -> str | list[str]:
     return sorted(tasks) or "missing"
 
 
-def find_weights(spec: MethodSpec, task: Mapping[str, Any] | None, path: Path | None = None) -> Weights | None:
+def find_weights(
+    spec: MethodSpec, task: Mapping[str, Any] | None, path: Path | None = None, *, hub: bool = False
+) -> Weights | None:
     """The weights of ``spec`` for a ``task`` (a protocol's ``task`` entry; None: the first there are), or None.
 
+    ``path`` may be an address on the Hub (``hf:user/name@revision``). With ``hub``, what the zoo pins there comes last.
+
     Raises:
-        UserError: the explicit ``path`` is missing, a pickle, no safetensors, or of another method or task.
+        UserError: the explicit ``path`` is missing, a pickle, no safetensors, or of another method or task; what is on
+            the Hub cannot be had.
     """
+    from mrsr_bench.zoo.hub import pinned_weights, weights_path
+
     if path is not None:
-        return _explicit(spec, task, path)
+        return _explicit(spec, task, weights_path(path))
     for folder in _candidates(spec):
         config = _metadata(folder / MODEL)
-        if task is None or config["task"] == task:
+        if task is None or task in config["tasks"]:
             return Weights(folder / MODEL, sha256_of_file(folder / MODEL), config)
-    return None
+    return pinned_weights(spec, task) if hub else None
 
 
 def _explicit(spec: MethodSpec, task: Mapping[str, Any] | None, path: Path) -> Weights:
@@ -127,7 +136,7 @@ def _explicit(spec: MethodSpec, task: Mapping[str, Any] | None, path: Path) -> W
         raise UserError(
             f"{file.name} holds weights of {config['method']}, not of {spec.name}; name the method that they are of"
         )
-    if task is not None and config["task"] != task:
+    if task is not None and task not in config["tasks"]:
         raise UserError(f"{file.name} was trained for {config['protocol']}, another task than the one asked for")
     return Weights(file, sha256_of_file(file), config)
 
@@ -216,14 +225,34 @@ def load_into(network: torch.nn.Module, weights: Weights) -> None:
     network.load_state_dict(tensors)
 
 
-def golden_input() -> torch.Tensor:
-    """The input of the golden tensors: (1, 1, 24, 24, 24), smooth structure and noise, from a fixed seed."""
+def golden_input(dims: int = 3) -> torch.Tensor:
+    """The input of the golden tensors: (1, 1, 24, 24[, 24]), smooth structure and noise, from a fixed seed."""
     import torch
 
     generator = torch.Generator().manual_seed(20200301)
-    coarse = torch.rand(1, 1, 6, 6, 6, generator=generator)
-    smooth = torch.nn.functional.interpolate(coarse, size=(GOLDEN_SIZE,) * 3, mode="trilinear")
+    coarse = torch.rand(1, 1, *(6,) * dims, generator=generator)
+    mode = "trilinear" if dims == 3 else "bilinear"
+    smooth = torch.nn.functional.interpolate(coarse, size=(GOLDEN_SIZE,) * dims, mode=mode)
     return smooth + 0.05 * torch.rand(smooth.shape, generator=generator)
+
+
+def golden_tensors(spec: MethodSpec, network: torch.nn.Module, factor: float) -> dict[str, torch.Tensor]:
+    """Input and output of ``network``, which holds the float16-rounded weights; a conditioned one's factor too."""
+    import torch
+
+    given = golden_input(spec.dims)
+    golden = {"input": given}
+    if spec.conditioned:
+        golden["factor"] = torch.tensor(factor)
+    with torch.no_grad():
+        golden["output"] = _golden_output(network, golden).contiguous()
+    return golden
+
+
+def _golden_output(network: torch.nn.Module, golden: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    factor = [float(golden["factor"])] if "factor" in golden else []
+    out: torch.Tensor = network.eval()(golden["input"], *factor)
+    return out
 
 
 def verify_golden(network: torch.nn.Module, weights: Weights) -> float:
@@ -240,7 +269,7 @@ def verify_golden(network: torch.nn.Module, weights: Weights) -> float:
         raise UserError(f"{weights.folder}: holds no {GOLDEN}, so these weights cannot be verified")
     golden = load_file(str(path))
     with torch.no_grad():
-        got = network.eval()(golden["input"])
+        got = _golden_output(network, golden)
     apart = float((got - golden["output"]).abs().max() / golden["output"].abs().max())
     if not apart <= GOLDEN_TOLERANCE:
         raise UserError(
@@ -249,14 +278,14 @@ def verify_golden(network: torch.nn.Module, weights: Weights) -> float:
     return apart
 
 
-def installed_folder(spec: MethodSpec, protocol: Protocol) -> Path:
-    """Where trained weights are installed in the local store."""
-    return home() / "weights" / folder_name(spec.name, protocol.name)
+def installed_folder(spec: MethodSpec, task: str) -> Path:
+    """Where weights for a task or group of tasks are installed in the local store."""
+    return home() / "weights" / folder_name(spec.name, task)
 
 
 def export_weights(
     spec: MethodSpec,
-    protocol: Protocol,
+    group: Group,
     recipe: Recipe,
     training: Path,
     val: Sequence[Prepared],
@@ -278,13 +307,15 @@ def export_weights(
     }
     network = build_network(spec, recipe.network)
     network.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in tensors.items()})
-    mode, scores = preferred_mode(network, val, recipe.validation_patches)
+    mode, scores = preferred_mode(network, val, recipe.validation_patches, spec.tiling)
+    tasks = [protocol.content["task"] for protocol in group.protocols]
     config = {
         "method": spec.name,
         "method_version": spec.version,
         "mrsr_bench": __version__,
-        "protocol": protocol.name,
-        "task": protocol.content["task"],
+        "protocol": group.name,
+        "task": tasks[0],
+        "tasks": tasks,
         "network": dict(recipe.network),
         "regrid": recipe.regrid,
         "normalisation": "lr-p99.9-above-mean",
@@ -294,19 +325,17 @@ def export_weights(
         "trained": dict(facts),
         "validation": {
             "psnr_by_batch_norm": scores,
-            "psnr_regrid": best["val_baseline_psnr"],
+            "psnr_regrid": best.get("val_baseline_psnr"),
             "best_step": best["step"],
         },
     }
-    target = installed_folder(spec, protocol)
+    target = installed_folder(spec, group.name)
     partial = target.with_name(f".{target.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     save_file(tensors, str(partial / MODEL), metadata={_METADATA_KEY: json.dumps(config, sort_keys=True)})
     (partial / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    sample = golden_input()
-    with torch.no_grad():
-        save_file({"input": sample, "output": network.eval()(sample).contiguous()}, str(partial / GOLDEN))
+    save_file(golden_tensors(spec, network, max(group.protocols[0].factor)), str(partial / GOLDEN))
     shutil.copyfile(training / LOG, partial / LOG)
     draw_curves(partial / LOG, partial / CURVE)
     write_card(spec, config, partial)
