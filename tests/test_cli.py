@@ -2,8 +2,10 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -267,6 +269,23 @@ def test_a_protocol_narrows_the_region_to_its_hull(command, files):
     assert "data_consistency" not in inside["scores"] or inside["scores"]["data_consistency"]["value"] is not None
 
 
+def test_a_file_is_degraded_with_the_seed_of_its_subject_as_in_a_run(files, monkeypatch):
+    from mrsr_bench.benchmarks import comparison
+    from mrsr_bench.benchmarks.protocol import subject_seed
+
+    asked = []
+    monkeypatch.setattr(comparison, "subject_seed", lambda *given: asked.append(given) or subject_seed(*given))
+    found = [comparison.score_files(*files[:2], protocol="thick-4", seed=3, subject=s) for s in (None, "sub-07")]
+    assert asked == [(3, "hr"), (3, "sub-07")]
+    assert [one["subject"] for one in found] == ["hr", "sub-07"]
+
+
+def test_a_protocol_without_a_reference_cannot_score_files(command, files):
+    code, out, err = command("score", files[0], files[1], "--protocol", "real", "--json")
+    assert (code, out) == (2, "")
+    assert "no reference" in one_sentence(err)
+
+
 def test_scores_are_shown_with_their_conventions(command, files):
     code, out, _ = command("score", files[0], files[1])
     assert code == 0
@@ -354,6 +373,24 @@ def test_the_doctor_reports_every_section(command, bench, monkeypatch, tmp_path)
     assert found["versions"]["mrsr-bench"]
     assert found["weights"]["untrained"] == "missing"
     assert [name for name, section in found.items() if "error" in section] == []
+
+
+def test_the_doctor_runs_the_golden_tensors_and_one_bad_file_hides_nothing_else(monkeypatch, tmp_path):
+    from mrsr_bench.benchmarks import doctor
+    from mrsr_bench.zoo import weights
+    from mrsr_bench.zoo.methods import methods
+
+    shipped = Path(weights.__file__).parent / "methods/mdcsrn/weights/mdcsrn_b4u4--kspace-2x2x1"
+    broken = tmp_path / "weights" / "mdcsrn_b4u4--thick-4"
+    shutil.copytree(shipped, broken)
+    (broken / weights.MODEL).write_bytes(b"damaged")
+    monkeypatch.setenv("MRSR_BENCH_HOME", str(tmp_path))
+    spec = methods.get("mdcsrn_b4u4")
+    assert doctor._verified(spec, "kspace-2x2x1").startswith("verified, ")
+    assert doctor._verified(spec, "thick-4").startswith("not usable: ")
+    shutil.copytree(shipped, tmp_path / "weights" / shipped.name)
+    (tmp_path / "weights" / shipped.name / weights.GOLDEN).unlink()
+    assert "golden" in doctor._verified(spec, "kspace-2x2x1")
 
 
 def test_the_doctor_survives_a_section_that_fails(command, bench, monkeypatch):
