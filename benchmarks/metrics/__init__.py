@@ -1,4 +1,4 @@
-"""Metrics: with reference, without, and of data consistency; each module declares ``METRICS``.
+"""Metrics: with reference, without, of fidelity, structure, resolution and overlap; each module declares ``METRICS``.
 
 `score` computes any of them by key. Values are Python floats, never NaN or infinite; a metric that cannot be had gives
 None and the reason.
@@ -18,6 +18,9 @@ from mrsr_bench.registry import Registry
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    import numpy as np
+    import numpy.typing as npt
 
     from mrsr_bench.benchmarks.degradation import Degradation
     from mrsr_bench.benchmarks.metrics.region import Reference
@@ -39,14 +42,17 @@ def score(
     degradation: Degradation | None = None,
     params: Mapping[str, Any] | None = None,
     parameters: Mapping[str, Path] | None = None,
+    labels: npt.NDArray[np.int16] | None = None,
+    structures: bool = False,
 ) -> list[Score]:
     """Scores of ``sr`` (shape of ``reference.hr``, its intensity units) by the metrics called ``keys``, in their order.
 
-    Each key gives one score of the subject (``slice`` None); slice-wise metrics add one per slice. ``lr``,
-    ``degradation`` and ``params`` serve `data_consistency`; ``parameters`` names parameter files by metric key.
+    Each key gives one score of the subject (``slice`` None); slice-wise metrics add one per slice, and with
+    ``structures`` those of overlap add one per structure. ``lr``, ``degradation`` and ``params`` serve the metrics of
+    fidelity, ``labels`` (exact, shape of HR) those of tissue overlap; ``parameters`` names parameter files by key.
 
     Raises:
-        UserError: a key is unknown, or SR has another shape or holds NaN or infinite voxels.
+        UserError: a key is unknown, SR or the labels have another shape, or SR holds NaN or infinite voxels.
     """
     import numpy as np
 
@@ -59,14 +65,20 @@ def score(
     if not np.isfinite(sr).all():
         bad = int(sr.size - np.isfinite(sr).sum())
         raise UserError(f"the SR volume holds {bad} NaN or infinite voxels and cannot be scored; repair the method")
-    comparison = Comparison(sr, reference, lr, degradation, params, dict(parameters or {}))
+    if labels is not None and labels.shape != sr.shape:
+        raise UserError(f"the labels have shape {labels.shape} but HR has {sr.shape}; give the labels on HR's grid")
+    comparison = Comparison(sr, reference, lr, degradation, params, dict(parameters or {}), labels)
     groups: dict[str, list[str]] = {}
-    for key, spec in specs.items():
-        groups.setdefault(spec.compute, []).append(key)
     found: dict[str, list[Score]] = {key: [] for key in specs}
+    for key, spec in specs.items():
+        if spec.reference and not reference.is_hr:
+            found[key] = [Score(key, None, reason="there is no HR to compare with")]
+        else:
+            groups.setdefault(spec.compute, []).append(key)
     for compute, members in groups.items():
         for result in _function(compute)(comparison, members):
-            found[result.metric].append(_finite(result))
+            if structures or result.structure is None:
+                found[result.metric].append(_finite(result))
     return [result for key in specs for result in found[key]]
 
 
