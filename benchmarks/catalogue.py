@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def _model(spec: MethodSpec) -> dict[str, Any]:
-    from mrsr_bench.zoo.weights import describe
+    from mrsr_bench.zoo.weights import describe, undertrained
 
     tasks = protocols_in_order() if spec.kind == "interpolation" else list(spec.tasks)
     return {
@@ -26,6 +26,7 @@ def _model(spec: MethodSpec) -> dict[str, Any]:
         "tasks": tasks,
         "parameters": spec.parameters,
         "weights": describe(spec),
+        "undertrained": undertrained(spec),
         "paper": spec.paper,
     }
 
@@ -33,7 +34,7 @@ def _model(spec: MethodSpec) -> dict[str, Any]:
 def _models() -> list[dict[str, Any]]:
     from mrsr_bench.zoo.methods import methods
 
-    return [_model(spec) for spec in methods.all()]
+    return [_model(spec) for spec in sorted(methods.all(), key=lambda spec: spec.kind)]
 
 
 def _datasets() -> list[dict[str, Any]]:

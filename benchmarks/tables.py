@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mrsr_bench.benchmarks.statistics import MIN_SUBJECTS
+from mrsr_bench.benchmarks.statistics import MIN_SUBJECTS, unreachable
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -104,7 +104,8 @@ def number(key: str, value: float | None, *, sign: bool = False) -> str:
     return text.replace("-", MINUS)
 
 
-def _header(key: str) -> str:
+def header(key: str) -> str:
+    """A metric's name with an arrow that points to the better values."""
     from mrsr_bench.benchmarks.metrics import metrics
 
     stem = key.removesuffix("_noise_free")
@@ -129,7 +130,7 @@ def run_report(report: Report) -> RenderableType:
     table = Table(title=escape(f"{report.result['dataset']}, {report.protocol.name}, {count}"), show_lines=not few)
     table.add_column("method", no_wrap=True)
     for key in keys:
-        table.add_column(_header(key), justify="right")
+        table.add_column(header(key), justify="right")
     table.add_column("s / volume", justify="right")
     table.add_column("peak MiB", justify="right")
     ranks = _ranks(good, keys, notes) if not few else {}
@@ -243,6 +244,10 @@ def _short(value: Any, name: str = "") -> str:
         return "–"
     if name == "hash":
         return str(value)[:12]
+    if name == "tasks":
+        return escape(tasks(value))
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     if isinstance(value, (list, tuple)) and not any(isinstance(item, (Mapping, list, tuple)) for item in value):
         return escape(", ".join(str(item) for item in value)) or "–"
     if isinstance(value, int) and not isinstance(value, bool):
@@ -250,6 +255,25 @@ def _short(value: Any, name: str = "") -> str:
     if isinstance(value, (Mapping, list, tuple)):
         return escape(json.dumps(value, ensure_ascii=False, default=str))
     return escape(str(value))
+
+
+def tasks(names: Sequence[str]) -> str:
+    """Names of protocols for people: every one there is as "any", numbers in a row as ``thick-2..6``."""
+    from mrsr_bench.benchmarks.protocol import protocol_names
+
+    if set(names) >= set(protocol_names()):
+        return "any"
+    families: dict[str, list[int]] = {}
+    for name in names:
+        stem, _, last = name.rpartition("-")
+        whole = stem and last.isascii() and last.isdecimal()
+        families.setdefault(stem if whole else name, []).extend([int(last)] if whole else [])
+    return ", ".join(
+        f"{stem}-{numbers[0]}..{numbers[-1]}"
+        if len(numbers) > 1 and numbers == list(range(numbers[0], numbers[-1] + 1))
+        else ", ".join(f"{stem}-{number}" for number in numbers) or stem
+        for stem, numbers in families.items()
+    )
 
 
 def facts(found: Mapping[str, Any]) -> RenderableType:
@@ -290,7 +314,7 @@ def scores(found: Mapping[str, Any]) -> RenderableType:
     for key, score in found["scores"].items():
         text = number(key, score["value"])
         text += "".join(notes.mark(f"{key}: {score[name]}") for name in ("reason", "mark") if score.get(name))
-        table.add_row(_header(key), text, escape(score["convention"]))
+        table.add_row(header(key), text, escape(score["convention"]))
     return Group(table, *notes.lines())
 
 
@@ -311,12 +335,13 @@ def comparison(found: Mapping[str, Any]) -> RenderableType:
         mean = number(key, d["mean"], sign=True) + (notes.mark(f"{key}: {d['reason']}") if d.get("reason") else "")
         interval = "–" if d["ci95"] is None else " to ".join(number(key, v, sign=True) for v in d["ci95"])
         tests = ["–" if v is None else f"{v:.4f}" for v in (d["p"], d.get("p_holm"))]
+        tests[1] += d.get("stars", "")
         effect = "–" if d["effect"] is None else f"{d['effect']:+.2f}".replace("-", MINUS)
-        table.add_row(_header(key), str(d["n"]), mean, interval, *tests, effect)
+        table.add_row(header(key), str(d["n"]), mean, interval, *tests, effect)
     each = Table(title="subject by subject")
     each.add_column("subject")
     for key in shown:
-        each.add_column(_header(key), justify="right")
+        each.add_column(header(key), justify="right")
     for subject in found["subjects"]:
         cells = [number(key, d["per_subject"].get(subject), sign=True) for key, d in shown.items()]
         each.add_row(escape(subject), *cells)
@@ -324,4 +349,8 @@ def comparison(found: Mapping[str, Any]) -> RenderableType:
     if found["left_out"]:
         lines.append(f"in one run only, left out: {escape(', '.join(found['left_out']))}")
     lines.append("p: two-sided Wilcoxon signed-rank, Holm over the metrics; effect: rank-biserial correlation, −1 to 1")
+    tested = [d for d in found["differences"].values() if d["p"] is not None]
+    if tested:
+        out_of_reach = unreachable(max(d["n"] for d in tested), len(tested))
+        lines.append("* p (Holm) < 0.05, ** p (Holm) < 0.001" + (f"; {out_of_reach}" if out_of_reach else ""))
     return Group(table, each, *lines)

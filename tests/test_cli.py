@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from mrsr_bench.benchmarks import evaluate as evaluation
+from mrsr_bench.benchmarks import tables
 from mrsr_bench.benchmarks.catalogue import KINDS
 from mrsr_bench.cli import main
 from mrsr_bench.volume import Volume, save
@@ -56,6 +57,19 @@ def one_sentence(err):
 
 
 # -- run -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("names", "text"),
+    [
+        (["thick-2", "thick-3", "thick-4"], "thick-2..4"),
+        (["thick-2", "thick-4"], "thick-2, thick-4"),
+        (["kspace-2x2x1", "thin-5"], "kspace-2x2x1, thin-5"),
+        ([], ""),
+    ],
+)
+def test_tasks_in_a_row_are_shortened_for_people(names, text):
+    assert tables.tasks(names) == text
 
 
 def test_json_is_exactly_one_object_on_stdout(run, bench):
@@ -219,8 +233,11 @@ def test_lists_are_json_objects_with_named_items(command, bench, kind):
 
 def test_the_list_of_models_has_the_keys_of_the_contract(command, bench):
     models = {m["name"]: m for m in parsed(command("list", "models", "--json")[1])["models"]}
-    assert all(list(m) == ["name", "kind", "tasks", "parameters", "weights", "paper"] for m in models.values())
+    keys = ["name", "kind", "tasks", "parameters", "weights", "undertrained", "paper"]
+    assert all(list(m) == keys for m in models.values())
     assert "kspace-2x2x1" in models["linear"]["tasks"]
+    assert models["mdcsrn_b4u4"]["undertrained"] is True
+    assert models["mdcsrn_b8u4"]["undertrained"] is models["linear"]["undertrained"] is None
     assert models["linear"]["weights"] == "none needed"
     assert models["untrained"]["weights"] == "missing"
 

@@ -42,7 +42,7 @@ MODEL, CONFIG, GOLDEN, LOG, CURVE, CARD = (
 PICKLES = (".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".bin", ".npy", ".npz", ".joblib", ".h5")
 GOLDEN_SIZE = 24
 GOLDEN_TOLERANCE = 1e-4
-_METADATA_KEY = "mrsr_bench"
+METADATA_KEY = "mrsr_bench"
 
 
 @dataclass(frozen=True)
@@ -74,8 +74,8 @@ def folder_name(method: str, task: str) -> str:
 
 def _roots(spec: MethodSpec) -> list[Path]:
     roots = [home() / "weights"]
-    if spec.folder is not None:
-        roots.append(Path(str(files(f"mrsr_bench.zoo.methods.{spec.folder}"))) / "weights")
+    if spec.package:
+        roots.append(Path(str(files(spec.package))) / "weights")
     return roots
 
 
@@ -96,6 +96,24 @@ def describe(spec: MethodSpec) -> str | list[str]:
     members = [methods.get(name) for name in spec.alias_for] or [spec]
     tasks = {folder.name.split("--", 1)[1] for member in members for folder in _candidates(member)}
     return sorted(tasks) or "missing"
+
+
+def undertrained(spec: MethodSpec) -> bool | None:
+    """Whether any weights at hand were trained by another recipe than the paper's; None where there are none."""
+    from mrsr_bench.zoo.methods import methods
+
+    members = [methods.get(name) for name in spec.alias_for] or [spec]
+    recipes = [_recipe_name(folder / CONFIG) for member in members for folder in _candidates(member)]
+    return any(name not in (None, "paper") for name in recipes) if recipes else None
+
+
+def _recipe_name(path: Path) -> str | None:
+    """The recipe in a configuration; None where it names none or is damaged, which loading will say."""
+    try:
+        name = json.loads(path.read_text(encoding="utf-8"))["recipe"]["name"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return str(name)
 
 
 def find_weights(
@@ -176,7 +194,7 @@ def _metadata(file: Path) -> dict[str, Any]:
 
     try:
         with safe_open(str(file), framework="pt") as opened:
-            text = (opened.metadata() or {}).get(_METADATA_KEY)
+            text = (opened.metadata() or {}).get(METADATA_KEY)
     except (SafetensorError, OSError) as error:
         raise UserError(f"{file.name}: is not a readable safetensors file ({error})") from error
     if text is None:
@@ -333,7 +351,7 @@ def export_weights(
     partial = target.with_name(f".{target.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    save_file(tensors, str(partial / MODEL), metadata={_METADATA_KEY: json.dumps(config, sort_keys=True)})
+    save_file(tensors, str(partial / MODEL), metadata={METADATA_KEY: json.dumps(config, sort_keys=True)})
     (partial / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     save_file(golden_tensors(spec, network, max(group.protocols[0].factor)), str(partial / GOLDEN))
     shutil.copyfile(training / LOG, partial / LOG)

@@ -21,7 +21,7 @@ from typing import IO, TYPE_CHECKING
 
 from mrsr_bench import UserError
 from mrsr_bench.zoo.methods import methods
-from mrsr_bench.zoo.weights import _METADATA_KEY, CONFIG, GOLDEN, MODEL, golden_tensors, installed_folder
+from mrsr_bench.zoo.weights import CONFIG, GOLDEN, METADATA_KEY, MODEL, golden_tensors, installed_folder
 
 if TYPE_CHECKING:
     import torch
@@ -274,7 +274,7 @@ def _write(official: Official, folder: Path) -> None:
     }
     network = build_network(spec)
     network.load_state_dict(official.tensors)
-    metadata = {_METADATA_KEY: json.dumps(config, sort_keys=True)}
+    metadata = {METADATA_KEY: json.dumps(config, sort_keys=True)}
     save_file(official.tensors, str(folder / MODEL), metadata=metadata)
     (folder / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     save_file(golden_tensors(spec, network, max(protocols[0].factor)), str(folder / GOLDEN))
