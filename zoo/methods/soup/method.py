@@ -27,7 +27,8 @@ DEVIATIONS = (
     "the wiring is that of the authors' released network; the paper leaves it open",
     "fractional factors blend the outputs of the neighbouring modules, as the release does; "
     "equation 3 (parameters) is `blend: parameters`",
-    "He initialisation, the last convolution of a module at a thousandth of it: training starts at the interpolation",
+    "He initialisation, first layers blind to constants, the last convolution of a module at a thousandth of it: "
+    "training starts at the interpolation",
     "subject-wise split instead of shuffled patches, thick and thin slices have weights of their own",
 )
 _RRDB_VARIANT = re.compile(r"soup_rrdb_(?P<factor>[2356])")

@@ -48,6 +48,7 @@ METHODS = (
             "re-implementation: no official 3D code or weights exist",
             "the deconvolutions are left out; the 3x3x3 reconstruction follows the bottleneck, as in the mDCSRN paper",
             "a stem of 2k channels, ELU after every convolution, batch norm in the head only; the paper does not say",
+            "He initialisation, the stem blind to constants at the start",
         ),
         overridable=("global_skip",),
         folder="srdensenet3d",
