@@ -106,8 +106,11 @@ def score_files(
     from mrsr_bench.volume import load
 
     chosen = None if protocol is None else get_protocol(protocol)
-    if chosen is not None and not chosen.has_reference:
-        raise UserError(f"{chosen.name} has no reference, so there is nothing to score against; use `mrsr-bench run`")
+    if chosen is not None and (chosen.of_real_pairs or not chosen.has_reference):
+        what = (
+            "compares real pairs" if chosen.of_real_pairs else "has no reference, so there is nothing to score against"
+        )
+        raise UserError(f"{chosen.name} {what}; use `mrsr-bench run`")
     sr, hr = load(sr_path), load(hr_path)
     if chosen is None:
         return _scored(_on_grid(sr, hr, sr_path), hr, None, None, seed)

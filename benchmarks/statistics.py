@@ -4,14 +4,16 @@ The unit is the subject. Below two subjects there is no spread; below eight no i
 reason says so. From eight on: a seeded percentile bootstrap of the mean over subjects (every method is resampled with
 the same subjects, so differences are paired), the two-sided Wilcoxon signed-rank test (Wilcoxon 1945) with Holm's
 correction (Holm 1979), and the matched-pairs rank-biserial correlation (Kerby 2014) as the size of the effect.
+Stars are drawn at 0.05 and 0.001 on corrected p values. A family of m tests on n subjects cannot go below m * 2^(1-n),
+so where even that is above a threshold its stars cannot appear, and `unreachable` says so.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,10 +22,15 @@ if TYPE_CHECKING:
 MIN_SUBJECTS = 8
 RESAMPLES = 10_000
 ALPHA = 0.05
+STARS = ((0.001, "**"), (ALPHA, "*"))
+"""Thresholds of corrected p values and what is drawn beside them, strictest first."""
+EXACT_UP_TO = 50
+"""Differences that are not zero, up to which the null distribution of the signed ranks is counted out."""
 _BLOCK = 4_000_000
 """Resampled values held at once: bounds the memory of a bootstrap over many subjects."""
 
 Interval = tuple[float, float]
+Key = TypeVar("Key", bound=Hashable)
 
 
 @dataclass(frozen=True)
@@ -31,6 +38,7 @@ class Paired:
     """Method ``a`` minus method ``b`` over the subjects they share. ``ci95``, ``p`` and ``effect`` need eight subjects.
 
     ``effect`` is the matched-pairs rank-biserial correlation, -1 (b higher everywhere) to 1 (a higher everywhere).
+    ``p_holm`` is p corrected for the family that `corrected` was given, ``family`` the number of tests in it.
     """
 
     n: int
@@ -40,6 +48,13 @@ class Paired:
     p: float | None
     effect: float | None
     reason: str | None
+    p_holm: float | None = None
+    family: int = 0
+
+    @property
+    def stars(self) -> str:
+        """``**`` below 0.001, ``*`` below 0.05 (corrected), else nothing."""
+        return stars(self.p_holm)
 
 
 def finite(value: float | None) -> float | None:
@@ -104,11 +119,53 @@ def summarise(per_subject: Mapping[str, float | None], *, seed: int = 0, missing
 
 
 def wilcoxon(differences: Sequence[float]) -> float:
-    """Two-sided p of the signed-rank test; zero differences are dropped, and if all are zero p is 1."""
+    """Two-sided p of the signed-rank test; zero differences are dropped, and if all are zero p is 1.
+
+    Up to fifty differences it is exact also where some are equal in size (they share the mean of their ranks): all
+    sign patterns are equally likely under the null, and those at least as extreme are counted. Above, the normal
+    approximation with correction for ties.
+    """
+    import numpy as np
+    from scipy.stats import rankdata
     from scipy.stats import wilcoxon as signed_rank
 
-    moved = [d for d in differences if d != 0]
-    return float(signed_rank(moved, alternative="two-sided").pvalue) if moved else 1.0
+    moved = np.array([d for d in differences if d != 0], dtype=np.float64)
+    if not len(moved):
+        return 1.0
+    if len(moved) > EXACT_UP_TO:
+        return float(signed_rank(moved, alternative="two-sided", method="asymptotic").pvalue)
+    doubled = np.rint(2 * rankdata(np.abs(moved))).astype(np.int64)  # mean ranks are multiples of one half
+    patterns = np.zeros(int(doubled.sum()) + 1)
+    patterns[0] = 1.0
+    for rank in doubled:
+        patterns[rank:] += patterns[:-rank].copy()
+    lower = int(min(doubled[moved > 0].sum(), doubled[moved < 0].sum()))
+    return float(min(1.0, 2 * patterns[: lower + 1].sum() / 2.0 ** len(moved)))
+
+
+def smallest_p(n: int) -> float:
+    """The smallest two-sided p that the signed-rank test can give on ``n`` subjects: all differ in one direction."""
+    return min(1.0, 2.0 ** (1 - n))
+
+
+def stars(p: float | None) -> str:
+    """What is drawn for a corrected p value."""
+    return "" if p is None else next((drawn for threshold, drawn in STARS if p < threshold), "")
+
+
+def unreachable(n: int, tests: int = 1) -> str | None:
+    """Which stars ``tests`` comparisons on ``n`` subjects could never get, in words; None if all are possible.
+
+    The Holm correction multiplies the smallest of ``tests`` p values by their number.
+    """
+    if n < MIN_SUBJECTS:
+        return silence(n)
+    least = min(1.0, tests * smallest_p(n))
+    lost = [f"{drawn} (p < {threshold:g})" for threshold, drawn in STARS if least >= threshold]
+    if not lost:
+        return None
+    compared = "one comparison" if tests == 1 else f"{tests} comparisons"
+    return f"with {n} subjects and {compared} p is at least {least:.2g}, so {' and '.join(lost)} cannot be reached"
 
 
 def rank_biserial(differences: Sequence[float]) -> float:
@@ -134,7 +191,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def paired(a: Mapping[str, float | None], b: Mapping[str, float | None], *, seed: int = 0) -> Paired:
-    """Compare two methods on the subjects for which both have a value; ``p`` is not corrected yet (see `holm`)."""
+    """Compare two methods on the subjects for which both have a value; ``p`` is not corrected (see `corrected`)."""
     differences: dict[str, float] = {}
     for subject, value in a.items():
         mine, other = finite(value), finite(b.get(subject))
@@ -146,3 +203,13 @@ def paired(a: Mapping[str, float | None], b: Mapping[str, float | None], *, seed
     if n < MIN_SUBJECTS:
         return Paired(n, differences, mean, None, None, None, silence(n))
     return Paired(n, differences, mean, bootstrap_interval(values, seed), wilcoxon(values), rank_biserial(values), None)
+
+
+def corrected(comparisons: Mapping[Key, Paired]) -> dict[Key, Paired]:
+    """The same comparisons with Holm's correction over all of them that could be tested."""
+    tested = [key for key, comparison in comparisons.items() if comparison.p is not None]
+    adjusted = dict(zip(tested, holm([p for c in comparisons.values() if (p := c.p) is not None]), strict=True))
+    return {
+        key: replace(comparison, p_holm=adjusted.get(key), family=len(tested))
+        for key, comparison in comparisons.items()
+    }

@@ -64,7 +64,7 @@ def scores_of(
 def seconds_and_memory(pieces: Sequence[Mapping[str, Any]]) -> tuple[float | None, float | None]:
     """Median seconds of inference per volume and peak memory (MiB) over the pieces of a run."""
     seconds = [value for piece in pieces for value in piece["seconds"]]
-    memory = [piece["peak_memory_mb"] for piece in pieces]
+    memory = [value for piece in pieces if (value := piece["peak_memory_mb"]) is not None]
     return (statistics.median(seconds) if seconds else None), (max(memory) if memory else None)
 
 

@@ -96,11 +96,13 @@ class Footnotes:
 
 
 def number(key: str, value: float | None, *, sign: bool = False) -> str:
-    """A value with the decimals of its metric; a dash for None."""
+    """A value with the decimals of its metric, or as a power of ten where they would show 0; a dash for None."""
     if value is None:
         return "–"
     stem = key.removesuffix("_noise_free").removesuffix("_slice")
-    text = f"{value:{'+' if sign else ''}.{DECIMALS.get(stem, 3)}f}"
+    decimals = DECIMALS.get(stem, 3)
+    tiny = 0 < abs(value) < 0.5 * 10**-decimals
+    text = f"{value:{'+' if sign else ''}.{'1e' if tiny else f'{decimals}f'}}"
     return text.replace("-", MINUS)
 
 
@@ -140,7 +142,8 @@ def run_report(report: Report) -> RenderableType:
             name += f"\n[dim]= {escape(run['resolved'])}[/dim]"
         cells = [_cell(run, key, report.marks.get(run["model"], {}), ranks, notes) for key in keys]
         memory = run["peak_memory_mb"]
-        cost = [f"{run['seconds_per_volume']:.2f}", "–" if memory is None else f"{memory:.0f}"]
+        seconds = run["seconds_per_volume"]
+        cost = ["–" if seconds is None else f"{seconds:.2f}", "–" if memory is None else f"{memory:.0f}"]
         table.add_row(name, *cells, *cost, end_section=few and len(subjects) < 2)
         if few and len(subjects) > 1:
             for subject in subjects:

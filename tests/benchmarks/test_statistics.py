@@ -1,5 +1,6 @@
 """What may be said of n subjects, and that the intervals and tests are the textbook's."""
 
+import itertools
 import json
 import math
 
@@ -11,10 +12,14 @@ from mrsr_bench.benchmarks.statistics import (
     MIN_SUBJECTS,
     bootstrap_interval,
     bootstrap_means,
+    corrected,
     holm,
     paired,
     rank_biserial,
+    smallest_p,
+    stars,
     summarise,
+    unreachable,
     wilcoxon,
 )
 
@@ -125,3 +130,73 @@ def test_paired_comparison_of_seven_subjects_gives_differences_but_no_test():
     assert len(result.differences) == 7
     assert (result.ci95, result.p, result.effect) == (None, None, None)
     assert result.reason
+
+
+@pytest.mark.parametrize(("n", "seed"), [(8, 0), (9, 1), (23, 2), (50, 3)])
+def test_wilcoxon_without_ties_is_scipys_exact_test(n, seed):
+    differences = np.random.default_rng(seed).normal(0.3, 1, n)
+    assert wilcoxon(differences.tolist()) == pytest.approx(stats.wilcoxon(differences, method="exact").pvalue)
+
+
+def test_wilcoxon_of_many_subjects_is_scipys_normal_approximation():
+    differences = np.random.default_rng(4).normal(0.2, 1, 80)
+    assert wilcoxon(differences.tolist()) == pytest.approx(stats.wilcoxon(differences, method="asymptotic").pvalue)
+
+
+def test_wilcoxon_with_ties_counts_all_sign_patterns():
+    differences = [1, 1, -1, 2, 2, 2, -3, 3, 4]
+    ranks = stats.rankdata(np.abs(differences))
+    observed = min(ranks[np.array(differences) > 0].sum(), ranks[np.array(differences) < 0].sum())
+    patterns = list(itertools.product([False, True], repeat=len(ranks)))
+    extreme = sum(ranks[list(pattern)].sum() <= observed for pattern in patterns)
+    assert wilcoxon(differences) == pytest.approx(min(1.0, 2 * extreme / len(patterns)))
+
+
+@pytest.mark.parametrize("n", [8, 9, 11, 14])
+def test_the_smallest_p_is_that_of_a_difference_on_every_subject(n):
+    assert wilcoxon([0.1 * i for i in range(1, n + 1)]) == pytest.approx(smallest_p(n))
+    assert smallest_p(n) == pytest.approx(stats.wilcoxon(np.arange(1.0, n + 1)).pvalue)
+
+
+def test_stars_stand_at_a_twentieth_and_a_thousandth():
+    assert [stars(p) for p in (None, 1.0, 0.05, 0.049, 0.001, 0.0009)] == ["", "", "", "*", "*", "**"]
+
+
+@pytest.mark.parametrize(
+    ("n", "tests", "lost"), [(7, 1, "below 8"), (8, 1, "**"), (10, 1, "**"), (11, 1, None), (11, 2, "**"), (8, 7, "* ")]
+)
+def test_stars_that_so_few_subjects_cannot_reach_are_named(n, tests, lost):
+    found = unreachable(n, tests)
+    assert found is None if lost is None else lost in found
+    everywhere = {i: paired(dict.fromkeys(map(str, range(n)), 1.0), scores_of_zero(n)) for i in range(tests)}
+    drawn = {comparison.stars for comparison in corrected(everywhere).values()}
+    assert drawn == {"**" if lost is None else "*" if lost == "**" else ""}
+
+
+def scores_of_zero(n: int) -> dict[str, float]:
+    return dict.fromkeys(map(str, range(n)), 0.0)
+
+
+def test_correction_is_over_the_comparisons_that_could_be_tested():
+    a, b = scores(9, 1), scores(9, 2)
+    few = {subject: a[subject] for subject in list(a)[:5]}
+    found = corrected({"whole": paired(a, b), "few": paired(few, b), "same": paired(a, a)})
+    assert found["few"].p_holm is None
+    assert found["same"].p_holm == 1.0
+    assert found["whole"].p_holm == pytest.approx(min(1.0, 2 * found["whole"].p))
+    assert found["whole"].family == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("n", [9, 20])
+def test_when_methods_do_not_differ_a_star_is_drawn_in_at_most_one_family_of_twenty(n):
+    rng = np.random.default_rng(2026)
+    subjects = [str(i) for i in range(n)]
+    rounds, wrong = 1500, 0
+    for _ in range(rounds):
+        methods = [dict(zip(subjects, values, strict=True)) for values in rng.normal(size=(4, n))]
+        family = {i: paired(methods[i], methods[0]) for i in (1, 2, 3)}
+        wrong += any(comparison.stars for comparison in corrected(family).values())
+    rate, error = wrong / rounds, math.sqrt(0.05 * 0.95 / rounds)
+    assert rate <= 0.05 + 3 * error
+    assert rate > 0.005, "a test that never rejects would pass too"
