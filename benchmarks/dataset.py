@@ -7,7 +7,7 @@ A `Case` is one image of one subject. Subjects are the unit of every statistic; 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from mrsr_bench.benchmarks.degradation import Degradation, Params
-    from mrsr_bench.volume import Volume
+    from mrsr_bench.volume import FloatArray, Grid, Volume
 
 SPLITS = ("train", "val", "test", "all")
 
@@ -27,6 +27,9 @@ class Pair:
 
     ``noise_free`` (same grid as ``hr``) and ``labels`` (integers, same grid) exist where the object is known exactly.
     ``unaligned`` says why nothing may be compared with ``hr`` although it is there: a real HR that is not where LR is.
+    Where SR is made on another grid than ``hr``'s, ``target`` is that grid, ``view`` gives what ``hr``'s scanner would
+    have seen of it (voxels on ``target`` in, voxels on ``hr``'s grid out), and ``overlap`` are the voxels of ``hr``
+    that LR reaches.
     """
 
     lr: Volume
@@ -35,6 +38,9 @@ class Pair:
     noise_free: Volume | None = None
     labels: npt.NDArray[np.int16] | None = None
     unaligned: str | None = None
+    target: Grid | None = None
+    view: Callable[[FloatArray], FloatArray] | None = None
+    overlap: npt.NDArray[np.bool_] | None = None
 
 
 class Case(ABC):

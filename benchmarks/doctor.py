@@ -60,7 +60,7 @@ def _verified(spec: MethodSpec, task: str) -> str:
         from mrsr_bench.zoo.weights import MODEL, find_weights, folder_name, home, load_into, verify_golden
 
         states = []
-        shipped = importlib.resources.files(f"mrsr_bench.zoo.methods.{spec.folder}") if spec.folder else None
+        shipped = importlib.resources.files(spec.package) if spec.package else None
         for root in (home() / "weights", Path(str(shipped)) / "weights" if shipped is not None else None):
             folder = root / folder_name(spec.name, task) if root is not None else None
             if folder is None or not (folder / MODEL).is_file():

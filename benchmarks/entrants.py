@@ -36,11 +36,12 @@ class Entrant:
 
 
 def protocols_in_order() -> list[str]:
-    """Protocol names: the first common one, the other common ones, the papers', then those without a reference."""
+    """Protocol names: the first common one, the other common ones, the papers', then those of real LR scans."""
 
     def place(name: str) -> tuple[bool, bool, bool, str]:
         protocol = get_protocol(name)
-        return not protocol.has_reference, protocol.of_a_paper, name != FIRST_PROTOCOL, name
+        real = protocol.of_real_pairs or not protocol.has_reference
+        return real, protocol.of_a_paper, name != FIRST_PROTOCOL, name
 
     return sorted(protocol_names(), key=place)
 
@@ -90,6 +91,7 @@ class Admission:
     device: str
     weights: Path | None = None
     train: bool = False
+    steps: int | None = None
 
     def enter(self, name: str, spec: MethodSpec) -> Entrant:
         """Load a method; one that cannot take part becomes an entrant with an error."""
@@ -145,9 +147,13 @@ class Admission:
         return all(protocol.content["task"] != wanted.content["task"] for protocol in trained)
 
     def _train(self, name: str, task: str) -> None:
+        from mrsr_bench.benchmarks.folds import FoldDataset
         from mrsr_bench.zoo.training import train_method
 
-        train_method(name, self.dataset, task=task, device=self.device, seed=self.seed)
+        changed: dict[str, Any] = {} if self.steps is None else {"steps": self.steps}
+        if isinstance(self.dataset, FoldDataset):
+            changed["out"] = Path("checkpoints") / self.dataset.folder
+        train_method(name, self.dataset, task=task, device=self.device, seed=self.seed, **changed)
 
 
 def protocol_tiling(protocol: Protocol) -> Tiling | None:
@@ -161,6 +167,8 @@ def protocol_tiling(protocol: Protocol) -> Tiling | None:
 def upscaled(entrant: Entrant, pair: Pair) -> tuple[FloatArray, float, float]:
     """SR of one pair, seconds of inference, and peak memory in MiB; the method sees a copy of LR and the target grid.
 
+    SR is as it is compared: on HR's grid, where need be seen from there.
+
     Raises:
         UserError: the method cannot do it, or gave something else than finite voxels on the target grid.
     """
@@ -170,10 +178,12 @@ def upscaled(entrant: Entrant, pair: Pair) -> tuple[FloatArray, float, float]:
 
     assert entrant.method is not None
     lr: Volume = replace(pair.lr, data=pair.lr.data.copy(), provenance={})
+    target = pair.target or pair.hr.grid
     with measured(entrant.device) as cost:
-        sr = entrant.method.upscale(lr, pair.hr.grid)
-    if sr.data.shape != pair.hr.data.shape:
-        raise UserError(f"{entrant.typed} gave a volume of shape {sr.data.shape}; expected {pair.hr.data.shape}")
+        sr = entrant.method.upscale(lr, target)
+    if sr.data.shape != target.shape:
+        raise UserError(f"{entrant.typed} gave a volume of shape {sr.data.shape}; expected {target.shape}")
     if not np.isfinite(sr.data).all():
         raise UserError(f"{entrant.typed} gave voxels that are NaN or infinite, which cannot be scored")
-    return sr.data, cost.seconds, cost.peak_memory_mb
+    seen = sr.data if pair.view is None else pair.view(sr.data)
+    return seen, cost.seconds, cost.peak_memory_mb

@@ -41,7 +41,10 @@ Notify = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class Request:
-    """What ``mrsr-bench run`` was asked for; ``subjects`` is how many, None for all."""
+    """What ``mrsr-bench run`` was asked for; ``subjects`` is how many, None for all.
+
+    ``steps`` shortens a training that ``train`` starts; ``fold`` (from 0) is the part of a cross-validation to test on.
+    """
 
     models: Sequence[str]
     dataset: str
@@ -56,6 +59,8 @@ class Request:
     seed: int = 0
     fresh: bool = False
     figures: bool = True
+    steps: int | None = None
+    fold: int | None = None
 
 
 def model_names(typed: Iterable[str]) -> list[str]:
@@ -96,6 +101,7 @@ def evaluate(request: Request, notify: Notify | None = None) -> Report:
     from mrsr_bench.benchmarks.availability import metric_ingredients
     from mrsr_bench.benchmarks.datasets import open_dataset
     from mrsr_bench.benchmarks.degradations import degradations
+    from mrsr_bench.benchmarks.folds import FoldDataset, fold_of, refuse_seen
     from mrsr_bench.benchmarks.metrics import metrics
     from mrsr_bench.benchmarks.provenance import choose_device, exact_float32
     from mrsr_bench.zoo.methods import methods
@@ -109,6 +115,8 @@ def evaluate(request: Request, notify: Notify | None = None) -> Report:
     if request.weights is not None and len(networks) != 1:
         raise UserError(f"--weights belongs to one network; this run has {len(networks)}")
     dataset = open_dataset(request.dataset, suffix=request.suffix)
+    if request.fold is not None:
+        dataset = fold_of(dataset, protocol, request.fold)
     split = request.split or default_split(dataset, protocol)
     subjects = by_subject(dataset.cases(split, seed=request.seed), request.subjects)
     if not subjects:
@@ -116,7 +124,8 @@ def evaluate(request: Request, notify: Notify | None = None) -> Report:
     check_writable(request.out)
     with_torch = bool(networks) or request.device not in ("auto", "cpu")
     degradation = degradations.get(protocol.degradation)
-    extra = [key for key in EXTRA_METRICS if key in metrics.names()] if protocol.has_reference else []
+    simulated = protocol.has_reference and not protocol.of_real_pairs
+    extra = [key for key in EXTRA_METRICS if key in metrics.names()] if simulated else []
     keys = dict.fromkeys((*protocol.metrics, *extra))
     specs_of_metrics = {key: metrics.get(key) for key in keys}
     compared = [key for key, spec in specs_of_metrics.items() if spec.reference]
@@ -133,8 +142,17 @@ def evaluate(request: Request, notify: Notify | None = None) -> Report:
         choose_device(request.device) if with_torch else "cpu",
         request.weights,
         request.train,
+        request.steps,
     )
     entrants = [admission.enter(name, spec) for name, spec in zip(names, specs, strict=True)]
+    if isinstance(dataset, FoldDataset):
+        for entrant in entrants:
+            if entrant.method is None:
+                continue
+            try:
+                refuse_seen(entrant.typed, entrant.method, dataset, list(subjects))
+            except UserError as error:
+                entrant.error, entrant.method = str(error), None
     evaluation = Evaluation(request, protocol, degradation, specs_of_metrics, dataset.name, notify)
     with exact_float32() if with_torch else nullcontext():
         figures = evaluation.run(entrants, subjects)
@@ -213,8 +231,8 @@ class Evaluation:
             running = [e for e in active if e.error is None and (pictured or e.typed in drafts)]
             if not running:
                 continue
-            pair = as_stated(case.acquire(self.degradation, self.protocol.settings, self.request.seed), self.protocol)
-            reference = replace(_reference_of(pair), is_hr=self.protocol.has_reference and pair.unaligned is None)
+            pair = acquired(case, self.degradation, self.protocol, self.request.seed)
+            reference = reference_under(self.protocol, pair)
             srs: dict[str, FloatArray] = {}
             for place, entrant in enumerate(running):
                 self._tell(f"{subject}: {entrant.typed}", place if index == len(cases) - 1 else 0)
@@ -225,7 +243,7 @@ class Evaluation:
                     continue
                 if entrant.typed in drafts:
                     draft = drafts[entrant.typed]
-                    draft.rows += self._rows(subject, case.image, sr, reference, pair)
+                    draft.rows += self.rows(subject, case.image, sr, reference, pair)
                     draft.images.append(image_facts(case, pair, reference))
                     draft.seconds.append(seconds)
                     draft.peak_memory_mb = max(draft.peak_memory_mb, memory)
@@ -237,17 +255,19 @@ class Evaluation:
                 rows = {e.typed: self._rows_so_far(e, subject, drafts) for e in running if e.typed in srs}
                 self._draw(figure, subject, reference, pair, srs, rows)
 
-    def _rows(self, subject: str, image: str, sr: FloatArray, reference: Reference, pair: Pair) -> list[Row]:
+    def rows(self, subject: str, image: str, sr: FloatArray, reference: Reference, pair: Pair) -> list[Row]:
+        """All scores of one SR volume."""
         from mrsr_bench.benchmarks.metrics import score
 
         keys = list(self.metrics)
-        scores = score(
-            sr, reference, keys, lr=pair.lr, degradation=self.degradation, params=pair.params, labels=pair.labels
-        )
-        rows = [
-            Row(subject, image, s.slice, s.metric, self.metrics[s.metric].convention, s.value, s.reason, s.mark)
-            for s in scores
-        ]
+        degradation = None if self.protocol.of_real_pairs else self.degradation
+        scores = score(sr, reference, keys, lr=pair.lr, degradation=degradation, params=pair.params, labels=pair.labels)
+        rows = []
+        for s in scores:
+            convention, reason = self.metrics[s.metric].convention, s.reason
+            if pair.unaligned is not None and self.metrics[s.metric].reference:
+                reason = pair.unaligned
+            rows.append(Row(subject, image, s.slice, s.metric, convention, s.value, reason, s.mark))
         if pair.noise_free is not None:
             clean = replace(reference, hr=pair.noise_free)
             for s in score(sr, clean, [key for key in NOISE_FREE if key in self.metrics]):
@@ -307,10 +327,31 @@ class Evaluation:
             self._notify(text, self._done + ahead, self._total)
 
 
-def _reference_of(pair: Pair) -> Reference:
+def reference_under(protocol: Protocol, pair: Pair) -> Reference:
+    """What SR is compared with: HR where the protocol has one and it lies where LR does."""
     from mrsr_bench.benchmarks.metrics.region import reference_of
 
-    return reference_of(pair.hr, pair.lr)
+    is_hr = protocol.has_reference and pair.unaligned is None
+    if pair.overlap is None:
+        return replace(reference_of(pair.hr, pair.lr), is_hr=is_hr)
+    whole = reference_of(pair.hr)
+    region = whole.region & pair.overlap
+    return replace(whole, region=region, is_hr=is_hr) if region.any() else replace(whole, is_hr=False)
+
+
+def acquired(case: Case, degradation: Degradation, protocol: Protocol, seed: int) -> Pair:
+    """LR and reference of a case under a protocol, with the intensities that it states.
+
+    Raises:
+        UserError: the protocol compares real pairs and the case is none.
+    """
+    pair = case.acquire(degradation, protocol.settings, seed)
+    if protocol.of_real_pairs and pair.params.get("pair") != "real":
+        raise UserError(
+            f"{protocol.name} compares with a real HR scan, and {case.image} has none; use a dataset of pairs "
+            "(paired:FOLDER with lr/ and hr/), or the protocol real"
+        )
+    return as_stated(pair, protocol)
 
 
 def image_facts(case: Case, pair: Pair, reference: Reference) -> dict[str, Any]:

@@ -4,8 +4,11 @@ A protocol is a YAML file in ``benchmarks/protocols``. Its hash, the SHA-256 of 
 goes into every result. What a protocol states, the code does; one that states anything else is refused.
 
 ``reference: none`` (only with the degradation ``as_acquired``) has no HR: metrics without reference, on LR brought
-to the target grid. ``intensities: uint8`` brings HR and LR to 8 bits (`mrsr_bench.benchmarks.intensities`).
-``task.weights`` names the protocol whose weights a network uses, where that is not a task to train for.
+to the target grid. ``reference: paired`` (also only there) has a real HR of the same subject, which a dataset of pairs
+gives; it is compared with only where the two lie on one another. ``folds`` divides the subjects of a dataset for
+cross-validation (`mrsr_bench.benchmarks.folds`). ``intensities: uint8`` brings HR and LR to 8 bits
+(`mrsr_bench.benchmarks.intensities`). ``task.weights`` names the protocol whose weights a network uses, where that is
+not a task to train for.
 """
 
 from __future__ import annotations
@@ -61,9 +64,9 @@ WITHOUT_REFERENCE: dict[str, Any] = {
 
 _ENTRIES = frozenset(
     {*IMPLEMENTED, "name", "version", "summary", "paper", "deviations", "dataset", "split", "task"}
-    | {"reference", "intensities", "metrics", "inference"}
+    | {"reference", "intensities", "metrics", "inference", "folds"}
 )
-_CHOICES: dict[str, tuple[str, ...]] = {"reference": ("hr", "none"), "intensities": ("float32", "uint8")}
+_CHOICES: dict[str, tuple[str, ...]] = {"reference": ("hr", "none", "paired"), "intensities": ("float32", "uint8")}
 _REAL = "as_acquired"
 
 
@@ -83,6 +86,8 @@ class Protocol:
         self.metrics: tuple[str, ...] = tuple(content["metrics"])
         self.inference: dict[str, Any] = content.get("inference", {})
         self.has_reference: bool = content.get("reference", "hr") != "none"
+        self.of_real_pairs: bool = content.get("reference", "hr") == "paired"
+        self.folds: dict[str, int] | None = content.get("folds")
         self.eight_bits: bool = content.get("intensities", "float32") == "uint8"
         self.of_a_paper: bool = "paper" in content
         self.weights_of: str | None = content["task"].get("weights")
@@ -105,10 +110,20 @@ class Protocol:
                 f"the protocol {self.name} has the unknown entries {', '.join(sorted(unknown))}; "
                 "this version can do nothing with them, so it does not run it"
             )
-        if self.has_reference == (self.degradation == _REAL):
+        simulated = self.has_reference and not self.of_real_pairs
+        if simulated == (self.degradation == _REAL):
             raise UserError(
-                f"the protocol {self.name} must state reference: none if, and only if, its degradation is {_REAL}"
+                f"the protocol {self.name} must state reference: none if, and only if, its degradation is {_REAL} "
+                "(or paired, where the real HR is there too)"
             )
+        folds = self.folds
+        if folds is not None and not (
+            isinstance(folds, dict)
+            and set(folds) == {"count", "seed"}
+            and all(type(n) is int for n in folds.values())
+            and folds["count"] >= 2
+        ):
+            self._refuse("folds", folds, "a count of at least 2 and a seed")
 
     def _refuse(self, entry: str, asked: object, implemented: str) -> None:
         raise UserError(

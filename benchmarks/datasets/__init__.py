@@ -23,7 +23,7 @@ def open_dataset(name_or_path: str | Path, *, suffix: str | None = None) -> Data
     from mrsr_bench.benchmarks.datasets.folder import IMAGE_SUFFIXES, FolderDataset
 
     name = str(name_or_path)
-    if name.startswith("paired:"):
+    if name.startswith(("paired:", "orthogonal:")):
         return datasets.get(name)
     if name in datasets.names():
         if suffix is not None:

@@ -46,6 +46,11 @@ FROZEN = {
     "thin-3": "c882df3dd235a0228f4c58dbd0f222b41fbe9509afa5c564bb2c1f73c1d76c73",
     "thin-5": "4e3b97b05013cb3b6b60b68cab39328ebc4217c9e894a6d1fae7adb269fd2870",
     "thin-6": "6caf01555ec1c732b3dd4125b339444299b6facb0c30a5fa0ce293842d424f1e",
+    "ixi2019-t2-kspace2": "0606a1fb2b0e7464ac0e41ac9f98a46279a0faaf7190a541f4da01b4c7cdbd61",
+    "mdcsrn2020-segmentation": "0e1022adff094468be3821bbe0ef20f4ca0d396a288463ef9cf6c52ce62fb292",
+    "prostate2019-orthogonal": "8abbde2de6875d0c09b5dd97e6bad2fae8fb5178361d5e8a8e30fe9f29aefe1e",
+    "real-paired": "75ef1e1464dceeb47fb4518fd917ec0be13793c85e54f94a25b08e48c79a6b93",
+    "real-paired-thick-4": "b59776f7a10c190bbaadcdad8e7fc6f625e63acac9d1e3a08c5ed63cd803bd2d",
 }
 
 
@@ -90,6 +95,11 @@ def test_a_protocol_names_a_degradation_that_takes_its_parameters(name):
         ("prostate2019-through-plane", (1, 1, 4)),
         ("real", (2, 2, 1)),
         ("real-thick-4", (1, 1, 4)),
+        ("real-paired", (2, 2, 1)),
+        ("real-paired-thick-4", (1, 1, 4)),
+        ("prostate2019-orthogonal", (1, 1, 4)),
+        ("ixi2019-t2-kspace2", (2, 2, 1)),
+        ("mdcsrn2020-segmentation", (2, 2, 1)),
     ],
 )
 def test_factors(name, factor):
@@ -135,6 +145,8 @@ def test_the_seed_of_a_subject_is_that_of_the_protocol_page():
     ("paper", "common"),
     [
         ("mdcsrn2020", "kspace-2x2x1"),
+        ("mdcsrn2020-segmentation", "kspace-2x2x1"),
+        ("ixi2019-t2-kspace2", "kspace-2x2x1"),
         ("prostate2019-aniso-8x", "inplane-1x8x1"),
         ("prostate2019-iso-4x", "inplane-4x4x1"),
     ]
@@ -156,7 +168,7 @@ def test_a_protocol_that_states_what_is_not_implemented_is_refused(entry):
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        ({"folds": 5}, "folds"),
+        ({"ensembles": 5}, "ensembles"),
         ({"task": {"degradation": "thin_slices", "parameters": {}, "planes": 2}}, "task.planes"),
         ({"inference": {"tiling": "method", "dtype": "float32", "ensemble": 8}}, "inference.ensemble"),
     ],
@@ -183,3 +195,16 @@ def test_without_a_reference_nothing_may_claim_the_range_of_hr():
     content = {**get_protocol("real").content, "range": get_protocol("thick-4").content["range"]}
     with pytest.raises(UserError, match="asks for the range"):
         Protocol(content)
+
+
+@pytest.mark.parametrize("folds", [{"count": 1, "seed": 0}, {"count": 5}, {"count": 2.5, "seed": 0}, 5, []])
+def test_folds_that_cannot_be_drawn_are_refused(folds):
+    with pytest.raises(UserError, match="asks for the folds"):
+        Protocol({**get_protocol("ixi2019-t2-kspace2").content, "folds": folds})
+
+
+def test_real_pairs_are_compared_with_hr_but_not_made_from_it():
+    paired = get_protocol("real-paired")
+    assert (paired.has_reference, paired.of_real_pairs, paired.degradation) == (True, True, "as_acquired")
+    with pytest.raises(UserError, match="reference: none if, and only if"):
+        Protocol({**get_protocol("kspace-2x2x1").content, "reference": "paired"})
