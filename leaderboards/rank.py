@@ -1,17 +1,43 @@
 """Ranking without false precision: rank = 1 + the number of methods that are significantly better.
 
 Significantly: two-sided Wilcoxon signed-rank over the subjects that both methods have, Holm-corrected over all pairs of
-methods. Methods that share a rank form a tie group. Nothing is ranked below eight subjects.
+methods. Methods that share a rank form a tie group. Nothing is ranked below eight subjects. Over several tables a
+method stands by the mean share of a table's methods that beat it; a table in which it has no rank counts as the worst.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import combinations
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from mrsr_bench.benchmarks.statistics import ALPHA, MIN_SUBJECTS, holm, paired, silence
+from mrsr_bench.benchmarks.statistics import (
+    ALPHA,
+    EXACT_UP_TO,
+    MIN_SUBJECTS,
+    RESAMPLES,
+    Interval,
+    bootstrap_interval,
+    paired,
+    rank_biserial,
+    silence,
+    smallest_p,
+    wilcoxon,
+)
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    Floats = npt.NDArray[np.float64]
+
+COUNTED_UP_TO = 400
+"""Subjects up to which one table of how often each was drawn is kept for all methods."""
+METHODS_AT_ONCE = 200
+LEAST_RANKED = 3
+"""Methods that a table must rank to count overall: nobody gains by being alone in a table of one's own."""
 
 
 @dataclass(frozen=True)
@@ -62,22 +88,156 @@ def rank(scores: Mapping[str, Mapping[str, float | None]], *, higher_is_better: 
     if smallest < MIN_SUBJECTS:
         unranked = tuple(Rank(m, means[m], len(known[m]), None) for m in known)
         return Ranking(unranked, (), silence(smallest))
-    comparisons = [paired(known[a], known[b]) for a, b in pairs]
-    adjusted = holm([c.p if c.p is not None else 1.0 for c in comparisons])
+    reason = _too_few_for(len(pairs), smallest, alpha)
     beaten_by: dict[str, list[str]] = {m: [] for m in known}
-    for (a, b), comparison, p in zip(pairs, comparisons, adjusted, strict=True):
-        if p <= alpha and comparison.effect:
-            a_better = (comparison.effect > 0) == higher_is_better
-            beaten_by[b if a_better else a].append(a if a_better else b)
+    for better, worse in [] if reason else _differences(known, pairs, higher_is_better, alpha):
+        beaten_by[worse].append(better)
     ranks = tuple(Rank(m, means[m], len(known[m]), 1 + len(beaten_by[m]), tuple(beaten_by[m])) for m in known)
     places = sorted({r.rank for r in ranks if r.rank is not None})
     groups = tuple(tuple(r.method for r in ranks if r.rank == place) for place in places)
-    return Ranking(ranks, groups, _too_few_for(len(pairs), smallest, alpha))
+    return Ranking(ranks, groups, reason)
 
 
 def _too_few_for(pairs: int, n: int, alpha: float) -> str | None:
     """With few subjects and many methods not even a difference on every subject can survive Holm's correction."""
-    least = pairs * 2.0 ** (1 - n)
-    if pairs and least > alpha:
+    least = pairs * smallest_p(n)
+    if pairs and least >= alpha:
         return f"with {n} subjects and {pairs} comparisons no difference can be significant (p is at least {least:.2g})"
     return None
+
+
+def _differences(
+    known: Mapping[str, Mapping[str, float]], pairs: Sequence[tuple[str, str]], higher_is_better: bool, alpha: float
+) -> list[tuple[str, str]]:
+    """The (better, worse) pairs that differ significantly after Holm's correction over all ``pairs``."""
+    import numpy as np
+
+    p, effect = np.empty(len(pairs)), np.empty(len(pairs))
+    methods = list(known)
+    subjects = known[methods[0]].keys()
+    if all(per.keys() == subjects for per in known.values()):
+        values = np.array([[per[subject] for subject in subjects] for per in known.values()])
+        start = 0
+        for index in range(len(methods) - 1):
+            stop = start + len(methods) - 1 - index
+            p[start:stop], effect[start:stop] = signed_ranks(values[index] - values[index + 1 :])
+            start = stop
+    else:
+        for index, (a, b) in enumerate(pairs):
+            found = paired(known[a], known[b])
+            p[index] = 1.0 if found.p is None else found.p
+            effect[index] = found.effect or 0.0
+    different: list[int] = np.flatnonzero(holm_rejects(p, alpha) & (effect != 0)).tolist()
+    return [pairs[i] if (effect[i] > 0) == higher_is_better else (pairs[i][1], pairs[i][0]) for i in different]
+
+
+def holm_rejects(p: Floats, alpha: float) -> npt.NDArray[np.bool_]:
+    """Where Holm's adjusted p is below ``alpha``; the same answer as `statistics.holm`, for millions of values."""
+    import numpy as np
+
+    order = np.argsort(p, kind="stable")
+    kept = (len(p) - np.arange(len(p))) * p[order] < alpha
+    rejected = np.zeros(len(p), dtype=bool)
+    rejected[order[: len(p) if kept.all() else int(np.argmin(kept))]] = True
+    return rejected
+
+
+def signed_ranks(differences: Floats) -> tuple[Floats, Floats]:
+    """Two-sided Wilcoxon p and rank-biserial effect of each row of ``differences``, shape (comparisons, subjects).
+
+    The values of `statistics.wilcoxon` and `statistics.rank_biserial`, which are asked where rows hold zeros or ties.
+    """
+    import numpy as np
+
+    n = differences.shape[1]
+    size = np.abs(differences)
+    order = np.argsort(size, axis=1)
+    ordered = np.take_along_axis(size, order, axis=1)
+    positive = np.take_along_axis(differences, order, axis=1) > 0
+    plus = (positive * np.arange(1, n + 1)).sum(axis=1)
+    total = n * (n + 1) // 2
+    smaller = np.minimum(plus, total - plus)
+    if n <= EXACT_UP_TO:
+        p = np.minimum(1.0, 2 * _null_cdf(n)[smaller])
+    else:
+        from scipy.stats import norm
+
+        spread = np.sqrt(n * (n + 1) * (2 * n + 1) / 24)
+        p = 2 * norm.cdf((smaller - total / 2) / spread)
+    effect = (2 * plus - total) / total
+    irregular = np.flatnonzero((ordered[:, 0] == 0) | (np.diff(ordered, axis=1) == 0).any(axis=1))
+    for row in irregular:
+        values = differences[row].tolist()
+        p[row], effect[row] = wilcoxon(values), rank_biserial(values)
+    return p, effect
+
+
+@lru_cache(maxsize=8)
+def _null_cdf(n: int) -> Floats:
+    """P(W+ <= w), w = 0 ... n (n + 1) / 2, for n untied symmetric differences: exact, by convolution."""
+    import numpy as np
+
+    ways = np.zeros(n * (n + 1) // 2 + 1)
+    ways[0] = 1.0
+    for rank_ in range(1, n + 1):
+        ways[rank_:] = ways[rank_:] + ways[:-rank_]
+    return np.asarray(np.cumsum(ways) / 2.0**n)
+
+
+@dataclass(frozen=True)
+class Standing:
+    """One method over several tables.
+
+    ``score``: mean over all tables of the share of ranked methods that are significantly better, 0 if never beaten;
+    a table without a rank of this method counts as 1. ``missing`` names those tables. ``rank``: 1 + methods of lower
+    score; no test stands behind it.
+    """
+
+    method: str
+    rank: int
+    score: float
+    shares: Mapping[str, float]
+    missing: tuple[str, ...]
+
+
+def overall(rankings: Mapping[str, Ranking], methods: Sequence[str], *, least: int = LEAST_RANKED) -> list[Standing]:
+    """Where each of ``methods`` stands over the ``rankings`` (by table) that rank ``least`` methods, best first."""
+    counted = {table: r for table, r in rankings.items() if sum(map(len, r.groups)) >= least}
+    shares: dict[str, dict[str, float]] = {method: {} for method in methods}
+    for table, ranking in counted.items():
+        ranked = [r for r in ranking.ranks if r.rank is not None]
+        for r in ranked:
+            if r.rank is not None and r.method in shares:
+                shares[r.method][table] = (r.rank - 1) / len(ranked)
+    if not counted:
+        return []
+    scores = {m: (sum(per.values()) + len(counted) - len(per)) / len(counted) for m, per in shares.items()}
+    ordered = sorted(scores.values())
+    first = {score: 1 + place for place, score in reversed(list(enumerate(ordered)))}
+    standings = [
+        Standing(m, first[scores[m]], scores[m], shares[m], tuple(t for t in counted if t not in shares[m]))
+        for m in methods
+    ]
+    return sorted(standings, key=lambda s: (s.rank, len(s.missing), s.method))
+
+
+def intervals(values: Floats, *, seed: int = 0) -> list[Interval]:
+    """Bootstrap 95 % interval of the mean of each row of ``values``, shape (methods, subjects).
+
+    The intervals of `statistics.bootstrap_interval`, which resamples every method with the same subjects: here how
+    often each subject was drawn is counted once for all methods.
+    """
+    import numpy as np
+
+    n = values.shape[1]
+    if n > COUNTED_UP_TO:
+        return [bootstrap_interval(row.tolist(), seed) for row in values]
+    drawn = np.random.default_rng(seed).integers(n, size=(RESAMPLES, n))
+    counts = np.zeros((RESAMPLES, n))
+    np.add.at(counts, (np.arange(RESAMPLES)[:, None], drawn), 1 / n)
+    found: list[Interval] = []
+    for start in range(0, len(values), METHODS_AT_ONCE):
+        means = counts @ values[start : start + METHODS_AT_ONCE].T
+        low, high = np.percentile(means, [2.5, 97.5], axis=0)
+        found += [(float(a), float(b)) for a, b in zip(low, high, strict=True)]
+    return found

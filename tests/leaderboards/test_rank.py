@@ -1,8 +1,11 @@
 """Ranks count the methods that are significantly better; where nothing can be told apart, methods share a rank."""
 
 import numpy as np
+import pytest
+import scipy.stats
 
-from mrsr_bench.leaderboards.rank import rank
+from mrsr_bench.benchmarks.statistics import bootstrap_interval, holm, rank_biserial, wilcoxon
+from mrsr_bench.leaderboards.rank import holm_rejects, intervals, overall, rank, signed_ranks
 
 
 def around(base: dict[str, float], gain: float, noise: float = 0.0, seed: int = 0) -> dict[str, float]:
@@ -76,3 +79,68 @@ def test_plain_data_holds_every_method():
 
 def test_one_method_alone_is_first():
     assert rank({"a": base(9)}, higher_is_better=True).of("a") == 1
+
+
+@pytest.mark.parametrize("n", [8, 13, 50, 60])
+def test_many_comparisons_at_once_are_what_scipy_says_of_each(n: int):
+    differences = np.random.default_rng(n).normal(0.3, 1, (7, n))
+    p, effect = signed_ranks(differences)
+    np.testing.assert_allclose(p, [scipy.stats.wilcoxon(row).pvalue for row in differences], rtol=1e-9)
+    np.testing.assert_allclose(effect, [rank_biserial(row.tolist()) for row in differences], rtol=1e-12)
+
+
+def test_zeros_and_ties_among_many_comparisons_are_treated_as_alone():
+    rows = [[0.0] * 9, [1, 1, 2, 2, -3, 4, 5, 6, 7], [0, 1, 2, 3, -4, 5, 6, 7, 8]]
+    p, effect = signed_ranks(np.array(rows, dtype=float))
+    np.testing.assert_allclose(p, [wilcoxon(row) for row in rows])
+    assert effect[0] == 0
+
+
+def test_rejections_are_those_of_holm():
+    for seed in range(20):
+        p = np.random.default_rng(seed).uniform(0, 0.05, 12) ** 2
+        assert holm_rejects(p, 0.003).tolist() == [adjusted < 0.003 for adjusted in holm(p.tolist())], f"{seed=}"
+
+
+def test_ranks_do_not_depend_on_whether_methods_share_all_their_subjects():
+    scores = {m: around(base(12), i, noise=0.5, seed=i) for i, m in enumerate("abcd")}
+    one_more = {**scores, "d": {**scores["d"], "sub-99": 40.0}}
+    together, pair_by_pair = (rank(s, higher_is_better=True) for s in (scores, one_more))
+    assert together.groups == pair_by_pair.groups
+    assert len(together.groups) > 1
+
+
+def test_a_table_without_a_rank_counts_as_the_worst_and_is_named():
+    first = rank({"a": base(12), "b": around(base(12), 1)}, higher_is_better=True)
+    second = rank({"a": around(base(12), 1), "c": base(12)}, higher_is_better=True)
+    standings = {s.method: s for s in overall({"first": first, "second": second}, ["a", "b", "c"], least=2)}
+    assert standings["a"].score == pytest.approx(0.25)
+    assert standings["b"].score == pytest.approx(0.5)
+    assert standings["b"].missing == ("second",)
+    assert standings["c"].missing == ("first",)
+    assert [standings[m].rank for m in "abc"] == [1, 2, 3]
+
+
+def test_a_method_without_any_rank_still_stands_last():
+    ranking = rank({"a": base(12), "b": around(base(12), 1)}, higher_is_better=True)
+    last = overall({"t": ranking}, ["a", "b", "absent"], least=2)[-1]
+    assert (last.method, last.score, last.missing) == ("absent", 1.0, ("t",))
+
+
+def test_tables_that_rank_nobody_are_no_ones_loss():
+    ranked = rank({"a": base(12), "b": around(base(12), 1)}, higher_is_better=True)
+    silent = rank({"a": base(3)}, higher_is_better=True)
+    assert all(s.missing == () for s in overall({"t": ranked, "u": silent}, ["a", "b"], least=2))
+    assert overall({"u": silent}, ["a"]) == []
+
+
+def test_intervals_of_many_methods_are_those_of_each():
+    values = np.random.default_rng(5).normal(30, 2, (3, 11))
+    np.testing.assert_allclose(intervals(values), [bootstrap_interval(row.tolist(), 0) for row in values], rtol=1e-12)
+
+
+def test_nobody_gains_by_being_alone_in_a_table():
+    contested = rank({m: around(base(12), i) for i, m in enumerate("abc")}, higher_is_better=True)
+    alone = rank({"a": base(12)}, higher_is_better=True)
+    standings = overall({"contested": contested, "alone": alone}, ["a", "b", "c"])
+    assert [(s.method, s.rank, s.missing) for s in standings] == [("c", 1, ()), ("b", 2, ()), ("a", 3, ())]

@@ -1,0 +1,267 @@
+"""Where the marks of a plot stand: plain geometry, which a template draws as inline SVG; no drawing library."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from mrsr_bench.leaderboards.board import Entry, Table
+
+WIDTH, HEIGHT = 640, 400
+LEFT, RIGHT, TOP, BOTTOM = 64, 16, 16, 52
+LABELLED = 10
+"""Points that get their name written beside them: more would lie over each other."""
+MAX_LINES = 8
+"""Lines of one plot: as many as there are colours to tell them apart."""
+_CHARACTER = 6.4
+"""Width of a character of a label, in the units of the plot."""
+
+
+class Tick(NamedTuple):
+    """A mark on an axis and its text."""
+
+    at: float
+    text: str
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A point: place in the plot, whose it is, which page tells more, and whether it is in the first tie group."""
+
+    x: float
+    y: float
+    label: str
+    href: str
+    text: str
+    first: bool
+    solid: bool
+    written: bool
+    left: bool
+
+
+@dataclass(frozen=True)
+class Line:
+    """A method over factors: its colour's number and its points."""
+
+    label: str
+    href: str
+    colour: int
+    points: tuple[tuple[float, float, str], ...]
+
+    @property
+    def path(self) -> str:
+        """The ``points`` attribute of a polyline."""
+        return " ".join(f"{x:.1f},{y:.1f}" for x, y, _ in self.points)
+
+
+@dataclass(frozen=True)
+class Plot:
+    """Everything a template needs; ``omitted`` says what is not drawn and why."""
+
+    id: str
+    title: str
+    description: str
+    x_label: str
+    y_label: str
+    x_ticks: tuple[Tick, ...]
+    y_ticks: tuple[Tick, ...]
+    marks: tuple[Mark, ...] = ()
+    lines: tuple[Line, ...] = ()
+    omitted: str | None = None
+    width: int = WIDTH
+    height: int = HEIGHT
+    left: int = LEFT
+    right: int = WIDTH - RIGHT
+    top: int = TOP
+    bottom: int = HEIGHT - BOTTOM
+
+
+@dataclass(frozen=True)
+class _Scale:
+    low: float
+    high: float
+    start: float
+    stop: float
+    log: bool
+
+    def at(self, value: float) -> float:
+        low, high, value = (math.log10(v) if self.log else v for v in (self.low, self.high, value))
+        return self.start + (value - low) / (high - low) * (self.stop - self.start)
+
+    def ticks(self) -> tuple[Tick, ...]:
+        if self.log:
+            decades = range(math.ceil(math.log10(self.low) - 1e-9), math.floor(math.log10(self.high) + 1e-9) + 1)
+            return tuple(Tick(self.at(10.0**power), _short(10.0**power)) for power in decades)
+        step = _step(self.high - self.low)
+        first, last = math.ceil(self.low / step - 1e-9), math.floor(self.high / step + 1e-9)
+        return tuple(Tick(self.at(i * step), f"{round(i * step, 10):g}") for i in range(first, last + 1))
+
+
+def _step(extent: float) -> float:
+    """1, 2 or 5 times a power of ten, for about five ticks."""
+    power = 10.0 ** math.floor(math.log10(extent / 5))
+    return next(power * factor for factor in (1, 2, 5, 10) if extent / (power * factor) <= 6)
+
+
+def _short(value: float) -> str:
+    if value >= 1e9:
+        return f"{value / 1e9:g} G"
+    if value >= 1e6:
+        return f"{value / 1e6:g} M"
+    return f"{value / 1e3:g} k" if value >= 1e3 else f"{value:g}"
+
+
+def _scale(values: Sequence[float], start: float, stop: float, *, log: bool = False) -> _Scale:
+    low, high = min(values), max(values)
+    if log:
+        return _Scale(
+            10.0 ** math.floor(math.log10(low)), 10.0 ** (math.floor(math.log10(high)) + 1), start, stop, True
+        )
+    room = (high - low) * 0.08 or abs(high) * 0.01 or 1.0
+    return _Scale(low - room, high + room, start, stop, False)
+
+
+def perception_distortion(table: Table) -> Plot | None:
+    """Distortion (the metric that orders the table) against the first perceptual metric that the table has."""
+    names = {spec.name: spec for spec in table.columns}
+    perceptual = next((names[name] for name in ("lpips", "pi", "niqe", "ma", "piqe") if name in names), None)
+    distortion = table.ranked_by
+    if perceptual is None or distortion is None:
+        return None
+    better = "right is better" if perceptual.direction == "higher" else "left is better"
+    return _scatter(
+        table,
+        "perception",
+        "Perception against distortion",
+        f"{perceptual.name} ({better})",
+        [(entry, entry.mean(perceptual.name)) for entry in table.entries],
+    )
+
+
+def quality_cost(table: Table, cost: str) -> Plot | None:
+    """The metric that orders the table against ``cost``: ``parameters`` or ``seconds`` per volume, on a log scale."""
+    what = {"parameters": "Quality against size", "seconds": "Quality against time"}[cost]
+    label = {"parameters": "parameters (log scale)", "seconds": "seconds per volume, as reported (log scale)"}[cost]
+    found: list[tuple[Entry, float | None]] = []
+    for entry in table.entries:
+        one = entry.submission
+        value = one.parameters if cost == "parameters" else one.seconds_per_volume
+        found.append((entry, float(value) if value else None))
+    return _scatter(table, cost, what, label, found, log=True)
+
+
+def _scatter(
+    table: Table, kind: str, title: str, x_label: str, found: Sequence[tuple[Entry, float | None]], *, log: bool = False
+) -> Plot | None:
+    spec = table.ranked_by
+    if spec is None:
+        return None
+    known = [(entry, x, y) for entry, x in found if x is not None and (y := entry.mean(spec.name)) is not None]
+    if len(known) < 2:
+        return None
+    across = _scale([x for _, x, _ in known], LEFT, WIDTH - RIGHT, log=log)
+    up = _scale([y for _, _, y in known], HEIGHT - BOTTOM, TOP)
+    marks: list[Mark] = []
+    taken: list[tuple[float, float, float]] = []
+    for entry, x, y in known:
+        at, height, name = across.at(x), up.at(y), entry.submission.method[:24]
+        long = _CHARACTER * len(name)
+        left = at + long + 12 > WIDTH - RIGHT
+        start = at - long - 12 if left else at
+        free = all(abs(height - h) > 13 or start > b or start + long + 12 < a for a, b, h in taken)
+        written = len(taken) < LABELLED and free
+        if written:
+            taken.append((start, start + long + 12, height))
+        text = f"{entry.submission.method}: {spec.name} {y:.4g}, {x_label.split(' (')[0]} {_short(x)}"
+        marks.append(
+            Mark(
+                *(round(at, 1), round(height, 1), name, f"methods/{entry.method}.html", text),
+                first=entry.ranks.get(spec.name) == 1,
+                solid=entry.submission.badge == "re-run",
+                written=written,
+                left=left,
+            )
+        )
+    missing = len(found) - len(known)
+    best = max(known, key=lambda k: k[2]) if spec.direction == "higher" else min(known, key=lambda k: k[2])
+    return Plot(
+        id=f"plot-{kind}",
+        title=title,
+        description=f"{len(known)} entries; the best mean {spec.name}, {best[2]:.4g}, has {best[0].submission.method}. "
+        "The same numbers stand in the table.",
+        x_label=x_label,
+        y_label=f"{spec.name} ({spec.units if spec.units != '1' else spec.direction + ' is better'})",
+        x_ticks=across.ticks(),
+        y_ticks=up.ticks(),
+        marks=tuple(marks),
+        omitted=f"{missing} of {len(found)} entries have no such value and are not drawn" if missing else None,
+    )
+
+
+def family_of(protocol: str) -> str | None:
+    """What a protocol's name is without the factor at its end: thick-4 is one of thick; None where it has none."""
+    found = re.fullmatch(r"(.+)-\d+", protocol)
+    return found[1] if found else None
+
+
+def over_factors(tables: Sequence[Table]) -> list[Plot]:
+    """One plot for each family of protocols that differ in their factor alone, on the same dataset, split and seed."""
+    families: dict[tuple[str, str, str, int], list[Table]] = {}
+    for table in tables:
+        family = family_of(table.protocol)
+        if family is not None and table.factor is not None and table.ranked_by is not None:
+            families.setdefault((family, table.dataset, table.split, table.seed), []).append(table)
+    plots: list[Plot] = []
+    for (family, dataset, split, _), members in families.items():
+        plot = _lines(f"{family} on {dataset} ({split})", f"plot-factor-{len(plots)}", members)
+        if plot is not None:
+            plots.append(plot)
+    return plots
+
+
+def _lines(title: str, id_: str, tables: Sequence[Table]) -> Plot | None:
+    by_method: dict[str, list[tuple[float, float, Entry]]] = {}
+    for table in tables:
+        for entry in table.entries:
+            spec = table.ranked_by
+            value = entry.mean(spec.name) if spec is not None else None
+            if value is not None and table.factor is not None and not entry.superseded:
+                by_method.setdefault(entry.method, []).append((math.prod(table.factor), value, entry))
+    drawn = {method: points for method, points in by_method.items() if len({x for x, _, _ in points}) > 1}
+    spec = tables[0].ranked_by
+    if not drawn or spec is None:
+        return None
+    sign = -1 if spec.direction == "higher" else 1
+    order = sorted(drawn, key=lambda m: (-len(drawn[m]), sign * sum(y for _, y, _ in drawn[m]) / len(drawn[m])))
+    chosen = order[:MAX_LINES]
+    known = [(x, y) for method in chosen for x, y, _ in drawn[method]]
+    across = _scale([x for x, _ in known], LEFT, WIDTH - RIGHT)
+    up = _scale([y for _, y in known], HEIGHT - BOTTOM, TOP)
+    lines = []
+    for colour, method in enumerate(chosen):
+        points = sorted(drawn[method], key=lambda point: point[0])
+        name = points[0][2].submission.method
+        placed = tuple(
+            (round(across.at(x), 1), round(up.at(y), 1), f"{name}: {spec.name} {y:.4g} at factor {x:g}")
+            for x, y, _ in points
+        )
+        lines.append(Line(name, f"methods/{method}.html", colour, placed))
+    left_out = len(by_method) - len(chosen)
+    factors = sorted({x for x, _ in known})
+    return Plot(
+        id=id_,
+        title=title,
+        description=f"Mean {spec.name} of {len(chosen)} methods over the factors "
+        f"{', '.join(f'{x:g}' for x in factors)}; the numbers stand in the tables.",
+        x_label="factor (HR voxels per LR voxel)",
+        y_label=f"{spec.name} ({spec.units if spec.units != '1' else spec.direction + ' is better'})",
+        x_ticks=tuple(Tick(across.at(x), f"{x:g}") for x in factors),
+        y_ticks=up.ticks(),
+        lines=tuple(lines),
+        omitted=f"{left_out} more methods are not drawn: too many lines, or a single factor; they are in the tables"
+        if left_out
+        else None,
+    )

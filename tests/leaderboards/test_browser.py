@@ -1,0 +1,199 @@
+"""The pages in a real browser: they sort, filter, open and slide, make no error and ask no other server.
+
+Debian's Chromium, which `install_browser.sh` beside this file installs, driven by playwright; axe for accessibility.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import shutil
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from mrsr_bench.leaderboards import site
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+pytestmark = pytest.mark.skipif(
+    CHROMIUM is None, reason="no Chromium here; tests/leaderboards/install_browser.sh installs Debian's"
+)
+
+spec = importlib.util.spec_from_file_location("made_up", Path(__file__).parent / "made_up.py")
+made_up = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(made_up)
+
+PHONE = {"width": 390, "height": 844}
+DESKTOP = {"width": 1280, "height": 900}
+ROWS = "table.sortable tbody tr"
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("browser")
+    many = [made_up.submission(f"net{i:03d}", seed=i, gain=0.01 * i, dataset="knee_pd") for i in range(120)]
+    results = made_up.store(folder / "results", [*made_up.few(), *many])
+    site.build(folder / "site", results=results, pictures=("nearest", "cubic"))
+    return folder / "site"
+
+
+@pytest.fixture(scope="module")
+def address(built: Path):
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(built)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}/"
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with playwright.sync_playwright() as driver:
+        running = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        yield running
+        running.close()
+
+
+@pytest.fixture
+def page(browser, address):
+    """A page that fails its test on an error in the console or a request to anyone else."""
+    context = browser.new_context(viewport=DESKTOP)
+    opened = context.new_page()
+    opened.set_default_timeout(60_000)
+    faults: list[str] = []
+    opened.on("console", lambda said: faults.append(said.text) if said.type in ("error", "warning") else None)
+    opened.on("pageerror", lambda error: faults.append(str(error)))
+    # What was still under way when a test went on to the next page is aborted by the browser itself.
+    opened.on("requestfailed", lambda r: None if "ABORTED" in r.failure else faults.append(f"{r.failure}: {r.url}"))
+    opened.on(
+        "response", lambda answer: faults.append(f"{answer.status}: {answer.url}") if answer.status > 399 else None
+    )
+    opened.on("request", lambda r: None if r.url.startswith((address, "file:")) else faults.append(f"left: {r.url}"))
+    yield opened
+    context.close()
+    assert faults == []
+
+
+def pages_of(built: Path) -> list[str]:
+    """Every kind of page, once."""
+    task = next(path for path in sorted(built.glob("tasks/*.html")) if "brain_t1" in path.name)
+    method = next(path for path in sorted(built.glob("methods/*.html")) if path.name.startswith("cubic"))
+    return [*(path.name for path in sorted(built.glob("*.html"))), f"tasks/{task.name}", f"methods/{method.name}"]
+
+
+def shown(page) -> list[str]:
+    return page.eval_on_selector_all(
+        ROWS, "rows => rows.filter(r => !r.hidden).map(r => r.querySelector('th').innerText)"
+    )
+
+
+def test_a_click_on_a_heading_sorts_and_another_turns_it_around(page, address, built):
+    page.goto(address + "results.html")
+    head = page.get_by_role("button", name="psnr (dB)")
+    column = head.evaluate("button => button.parentElement.cellIndex")
+    values = f"rows => rows.filter(r => !r.hidden).map(r => Number(r.cells[{column}].dataset.v))"
+    head.click()
+    first = page.eval_on_selector_all(ROWS, values)
+    assert first == sorted(first, reverse=True)
+    assert len(set(first)) > 10
+    head.click()
+    second = page.eval_on_selector_all(ROWS, values)
+    assert second == sorted(second)
+    assert head.evaluate("button => button.parentElement.getAttribute('aria-sort')") == "ascending"
+
+
+def test_filters_keep_what_fits_and_stand_in_the_address(page, address):
+    page.goto(address + "results.html")
+    assert len(shown(page)) == 100
+    page.locator("[name=contrast]").select_option("T2w")
+    page.locator("[role=status]", has_text="1 of 129").wait_for()
+    assert shown(page) == ["small"]
+    assert "contrast=T2w" in page.url
+    linked = page.url
+    page.get_by_role("button", name="Clear").click()
+    page.locator("[role=status]", has_text="129 match").wait_for()
+    page.get_by_role("button", name=re.compile("Show all")).click()
+    assert len(shown(page)) == 129
+    page.goto(address + "about.html")
+    page.goto(linked)
+    assert shown(page) == ["small"]
+
+
+def test_a_method_opens_by_keyboard(page, address):
+    page.goto(address + "results.html#q=good")
+    assert shown(page) == ["good"]
+    page.get_by_role("link", name="good", exact=True).focus()
+    page.keyboard.press("Enter")
+    page.wait_for_url(re.compile("methods/good"))
+    assert page.get_by_role("heading", level=1).inner_text() == "good"
+
+
+def test_the_slider_and_the_choice_of_methods_change_the_pictures(page, address):
+    page.goto(address + "viewer.html")
+    viewer = page.locator("section.viewer").first
+    image = viewer.locator("figure[data-side=right] img")
+    before = image.get_attribute("src")
+    viewer.locator("[name=slice]").focus()
+    page.keyboard.press("ArrowRight")
+    after = image.get_attribute("src")
+    assert after != before
+    assert image.evaluate("i => i.decode().then(() => i.naturalWidth)") > 100
+    difference = viewer.locator("figure[data-side=difference] img")
+    assert difference.get_attribute("src") == after.replace(".png", "-difference.png")
+    viewer.locator("[name=right]").select_option("cubic")
+    assert "cubic" in image.get_attribute("src")
+    left = viewer.locator("figure[data-side=left] img")
+    assert "HR" in left.get_attribute("src")
+    viewer.get_by_role("button", name=re.compile("Flip")).click()
+    assert left.get_attribute("src") == image.get_attribute("src")
+
+
+def test_the_theme_can_be_chosen_and_is_kept(page, address):
+    page.goto(address + "index.html")
+    dark = "getComputedStyle(document.body).backgroundColor"
+    light = page.evaluate(dark)
+    button = page.get_by_role("button", name=re.compile("Theme"))
+    button.click()
+    button.click()
+    assert page.evaluate(dark) != light
+    page.goto(address + "about.html")
+    assert page.evaluate("document.documentElement.dataset.theme") == "dark"
+
+
+def test_every_page_works_from_a_file_system(page, built):
+    for name in pages_of(built):
+        page.goto((built / name).as_uri())
+        assert page.get_by_role("heading", level=1).count() == 1, name
+        assert page.evaluate("getComputedStyle(document.querySelector('header')).display") == "flex", name
+    page.goto((built / "results.html").as_uri())
+    assert len(shown(page)) == 100
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_axe_finds_nothing(page, address, built, theme):
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is not installed")
+    script = Path(axe.__file__).parent / "axe.min.js"
+    page.emulate_media(color_scheme=theme)
+    for name in pages_of(built):
+        page.goto(address + name)
+        page.evaluate(script.read_text(encoding="utf-8"))
+        found = page.evaluate(
+            "axe.run({preload: false}).then(r => r.violations.map(v => [v.id, v.nodes[0].failureSummary]))"
+        )
+        assert found == [], f"{name} ({theme})"
+
+
+def test_nothing_is_wider_than_a_phone(page, address, built):
+    page.set_viewport_size(PHONE)
+    for name in pages_of(built):
+        page.goto(address + name)
+        assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"], name

@@ -1,0 +1,43 @@
+"""The accepted results in the repository: each file is a sound submission under its own name, and none stands twice."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+from mrsr_bench.benchmarks.protocol import get_protocol, protocol_names
+from mrsr_bench.leaderboards.board import make_board, read_results, results_folder
+from mrsr_bench.leaderboards.schema import file_name_of, read_submissions
+
+FILES = sorted(path for path in results_folder().iterdir() if path.name != ".gitkeep")
+
+
+def test_the_folder_holds_json_files_and_nothing_else():
+    assert [path.name for path in FILES if path.suffix != ".json" or path.is_symlink() or not path.is_file()] == []
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_a_file_is_one_submission_under_the_name_of_its_content(path):
+    (submission,) = read_submissions(path)
+    assert path.name == file_name_of(submission)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_the_protocol_is_one_of_ours_by_hash(path):
+    (submission,) = read_submissions(path)
+    assert submission.protocol in protocol_names()
+    assert submission.protocol_hash == get_protocol(submission.protocol).hash
+
+
+def test_no_run_and_no_content_stands_twice():
+    found = read_results(results_folder())
+    assert [key for key, n in Counter(one.digest for one in found).items() if n > 1] == []
+    same = Counter((one.run_key, one.contact) for one in found)
+    assert [key for key, n in same.items() if n > 1] == []
+
+
+def test_the_board_shows_every_file():
+    found = make_board(read_results(results_folder()))
+    assert len(found.entries) == len(FILES)
+    assert all(entry.method in found.methods for _, entry in found.entries)

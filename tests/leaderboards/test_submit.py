@@ -1,0 +1,161 @@
+"""From a stored run to a submission: what is kept, what is asked for, and what is refused."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from mrsr_bench import UserError
+from mrsr_bench.benchmarks.protocol import get_protocol
+from mrsr_bench.benchmarks.results import write_run
+from mrsr_bench.benchmarks.statistics import summarise
+from mrsr_bench.cli import main
+from mrsr_bench.leaderboards.schema import digest_of, file_name_of, read_submissions, why_not_fixed
+from mrsr_bench.leaderboards.submit import Declaration, plain_text, submission_of, submit
+from mrsr_bench.zoo.pins import shipped_folders
+from mrsr_bench.zoo.weights import MODEL, sha256_of_file
+
+PROTOCOL = "kspace-2x2x1"
+CONTACT = Declaration("lab@example.org", rehearse=False)
+PSNR = {f"sub-{i:02d}": 27.0 + 0.1 * i for i in range(9)}
+
+
+def stored_run(out: Path, method="cubic", *, weights=None, psnr=PSNR, **changes):
+    """A run folder with made-up scores, as `mrsr-bench run` leaves one."""
+    hardware = {"cpu": "a processor", "cores": 2, "memory_mb": 8000, "platform": "Linux", "gpu": None}
+    scores = {"psnr": summarise(psnr), "niqe": summarise({}, missing="a & b <are> not here")}
+    run = {
+        "model": method,
+        "resolved": method,
+        "weights_sha256": weights,
+        "subjects": list(psnr),
+        "scores": scores,
+        "seconds_per_volume": 1.5,
+        "peak_memory_mb": 100.0,
+        "key": "ab" * 32,
+        "protocol": PROTOCOL,
+        "protocol_hash": get_protocol(PROTOCOL).hash,
+        "environments": [
+            {"versions": {"torch": "2.6", "timm": None}, "git_commit": "c" * 40, "hardware": hardware, "device": "cpu"}
+        ],
+        "dataset": "heads",
+        "split": "test",
+        "seed": 0,
+        "synthetic": False,
+        "conventions": {"psnr": "over the foreground", "niqe": "per slice"},
+        **changes,
+    }
+    return write_run(out, f"{method}-run", run, [], {})
+
+
+def quiet(_line):
+    pass
+
+
+def test_a_run_becomes_a_submission_that_reads_back_as_it_was(tmp_path):
+    run = stored_run(tmp_path)
+    found = submit([run], tmp_path / "submission.json", CONTACT, quiet)
+    (one,) = read_submissions(Path(found["files"][0]))
+    assert (one.method, one.protocol, one.dataset, one.badge, one.track) == (
+        "cubic",
+        PROTOCOL,
+        "heads",
+        "self-reported",
+        "open",
+    )
+    assert one.scores["psnr"].per_subject == PSNR
+    assert one.scores["psnr"].ci95 is not None
+    assert one.scores["niqe"].reason == "a b are not here"
+    assert one.protocol_hash == get_protocol(PROTOCOL).hash
+    assert one.source.commit == "c" * 40
+    assert one.digest == digest_of(one.model_dump(mode="json"))
+
+
+def test_the_weights_bring_their_training_along(tmp_path):
+    folder = shipped_folders()["mdcsrn/mdcsrn_b4u4--kspace-2x2x1"]
+    sha256 = sha256_of_file(folder / MODEL)
+    run = stored_run(tmp_path, "mdcsrn_b4u4", weights=sha256)
+    one = submission_of(run, CONTACT, quiet)
+    assert one.weights.sha256 == sha256
+    assert one.weights.shipped
+    trained = json.loads((folder / "config.json").read_text())["trained"]
+    assert one.training.train_subjects == trained["train_subjects"]
+    assert one.training.val_subjects == trained["val_subjects"]
+    assert one.training.recipe.startswith("quick: ")
+    assert one.parameters == 228_505
+    assert "trained on" in why_not_fixed(one)
+
+
+def test_several_runs_go_into_one_file_or_a_folder(tmp_path):
+    runs = [stored_run(tmp_path), stored_run(tmp_path, "linear", key="cd" * 32)]
+    submit(runs, tmp_path / "all.json", CONTACT, quiet)
+    both = read_submissions(tmp_path / "all.json")
+    assert [one.method for one in both] == ["cubic", "linear"]
+    (tmp_path / "results").mkdir()
+    found = submit(runs, tmp_path / "results", CONTACT, quiet)
+    assert [Path(file).name for file in found["files"]] == [file_name_of(one) for one in both]
+
+
+def test_whoever_submits_an_interpolation_may_do_so_in_the_fixed_track(tmp_path):
+    one = submission_of(stored_run(tmp_path), Declaration("lab@example.org", "fixed", rehearse=False), quiet)
+    assert one.track == "fixed"
+
+
+@pytest.mark.parametrize(
+    ("changes", "declared", "sentence"),
+    [
+        ({"protocol_hash": "0" * 64}, CONTACT, "another kspace-2x2x1"),
+        ({"weights_sha256": "0" * 64}, CONTACT, "are not here"),
+        ({"resolved": "no_such_method"}, CONTACT, "no method called"),
+        ({"environments": []}, CONTACT, "does not say its environments"),
+        ({"dataset": "../../etc"}, CONTACT, "dataset"),
+        ({}, Declaration("lab@example.org", "closed", rehearse=False), "'fixed' or 'open'"),
+        ({}, Declaration("lab at example", rehearse=False), "neither a mail address nor"),
+        ({}, Declaration("lab@example.org", source="javascript:alert(1)", rehearse=False), "no https:// address"),
+        ({}, Declaration("lab@example.org", licence="<b>", rehearse=False), "licence"),
+        ({}, Declaration("lab@example.org", commit="main", rehearse=False), "commit"),
+    ],
+)
+def test_what_cannot_be_submitted_is_refused_with_a_sentence(tmp_path, changes, declared, sentence):
+    run = stored_run(tmp_path, **changes)
+    with pytest.raises(UserError, match=sentence) as refused:
+        submit([run], tmp_path / "submission.json", declared, quiet)
+    assert "\n" not in str(refused.value)
+    assert not (tmp_path / "submission.json").exists()
+
+
+def test_other_weights_than_the_runs_are_refused(tmp_path):
+    folder = shipped_folders()["mdcsrn/mdcsrn_b4u4--kspace-2x2x1"]
+    run = stored_run(tmp_path, "mdcsrn_b4u4", weights="0" * 64)
+    with pytest.raises(UserError, match="are not the weights"):
+        submission_of(run, Declaration("lab@example.org", weights=folder, rehearse=False), quiet)
+
+
+def test_a_network_trained_elsewhere_does_not_enter_the_fixed_track(tmp_path):
+    sha256 = sha256_of_file(shipped_folders()["mdcsrn/mdcsrn_b4u4--kspace-2x2x1"] / MODEL)
+    run = stored_run(tmp_path, "mdcsrn_b4u4", weights=sha256)
+    with pytest.raises(UserError, match="not of the fixed track: it was trained on"):
+        submission_of(run, Declaration("lab@example.org", "fixed", rehearse=False), quiet)
+
+
+def test_one_run_named_twice_is_refused(tmp_path):
+    run = stored_run(tmp_path)
+    with pytest.raises(UserError, match="same run"):
+        submit([run, run], tmp_path / "submission.json", CONTACT, quiet)
+
+
+def test_the_command_says_where_the_file_is(tmp_path, capsys):
+    run = stored_run(tmp_path)
+    words = ["submit", str(run), "-o", str(tmp_path / "s.json"), "--contact", "https://example.org/me"]
+    with pytest.raises(SystemExit) as stopped:
+        main([*words, "--no-rehearse", "--json"])
+    assert stopped.value.code == 0
+    assert json.loads(capsys.readouterr().out)["files"] == [str(tmp_path / "s.json")]
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [("a < b & c", "a b c"), ("=1+1", "1+1"), ("-", "none"), ("x\u202ey\n z", "x y z"), ("a" * 2000, "a" * 1000)],
+)
+def test_our_own_text_is_made_fit_for_a_submission(given, kept):
+    assert plain_text(given) == kept
