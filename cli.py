@@ -13,8 +13,20 @@ from typing import Annotated, Any
 import typer
 
 from mrsr_bench import UserError, __version__
-
-EXIT_OURS, EXIT_USER, EXIT_INTERRUPTED = 1, 2, 130
+from mrsr_bench.benchmarks.commands import app as benchmarks_app
+from mrsr_bench.benchmarks.options import (
+    EXIT_INTERRUPTED,
+    EXIT_OURS,
+    EXIT_USER,
+    Device,
+    Fold,
+    Json,
+    Seed,
+    Suffix,
+    Weights,
+)
+from mrsr_bench.leaderboards.commands import app as leaderboards_app
+from mrsr_bench.zoo.commands import app as zoo_app
 
 app = typer.Typer(
     name="mrsr-bench",
@@ -23,17 +35,6 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-
-weights_app = typer.Typer(help="Weights: list, pull, verify, import.", rich_markup_mode=None)
-app.add_typer(weights_app, name="weights")
-
-Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, everything else on stderr.")]
-Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
-Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of everything that is random.")]
-Suffix = Annotated[str | None, typer.Option(help="Which image of a subject, by BIDS suffix: T1w, T2w, ...")]
-Weights = Annotated[
-    Path | None, typer.Option(help="Weights of the network: a safetensors file, a folder, or hf:user/name@revision.")
-]
 
 
 def _version(wanted: bool) -> None:
@@ -69,6 +70,7 @@ def run(
     seed: Seed = 0,
     fresh: Annotated[bool, typer.Option("--fresh", help="Compute everything again.")] = False,
     figures: Annotated[bool, typer.Option(help="Draw a figure of each subject.")] = True,
+    fold: Fold = None,
     json: Json = False,
 ) -> None:
     """Evaluate methods on a dataset under a protocol."""
@@ -76,7 +78,7 @@ def run(
     from mrsr_bench.benchmarks.evaluate import Request, evaluate
 
     request = Request(
-        model, dataset, protocol, split, subjects, suffix, weights, train, device, out, seed, fresh, figures
+        model, dataset, protocol, split, subjects, suffix, weights, train, device, out, seed, fresh, figures, fold=fold
     )
     with tables.stdout_kept_clean(), tables.progress() as notify:
         report = evaluate(request, notify)
@@ -102,14 +104,20 @@ def train(
     perceptual_weights: Annotated[
         Path | None, typer.Option(help="Parameters of the perceptual loss's backbone (safetensors, timm's names).")
     ] = None,
+    fold: Fold = None,
 ) -> None:
     """Train a network; a training that was stopped is resumed."""
     from mrsr_bench.benchmarks.datasets import open_dataset
     from mrsr_bench.zoo.training import train_method
 
+    source = open_dataset(dataset, suffix=suffix)
+    if fold is not None:
+        from mrsr_bench.benchmarks.folds import training_fold
+
+        source, protocol, out = training_fold(source, model, protocol, fold, out)
     train_method(
         model,
-        open_dataset(dataset, suffix=suffix),
+        source,
         recipe=recipe,
         task=protocol,
         steps=steps,
@@ -182,9 +190,15 @@ def show(
 
 @app.command()
 def score(
-    sr: Annotated[Path, typer.Argument(metavar="SR", help="The super-resolved image, on HR's grid.")],
-    hr: Annotated[Path, typer.Argument(metavar="HR", help="The reference.")],
+    sr: Annotated[Path, typer.Argument(metavar="SR", help="The super-resolved image, or a folder of predictions.")],
+    hr: Annotated[Path | None, typer.Argument(metavar="[HR]", help="The reference of an image.")] = None,
     protocol: Annotated[str | None, typer.Option(help="Score on the region that this protocol scores.")] = None,
+    dataset: Annotated[
+        str | None, typer.Option(help="Of a folder: where HR is; default: as the manifest of the LR files says.")
+    ] = None,
+    split: Annotated[str | None, typer.Option(help="Of a folder: train, val, test or all.")] = None,
+    name: Annotated[str | None, typer.Option(help="Of a folder: what the method is called.")] = None,
+    out: Annotated[Path, typer.Option(help="Of a folder: where the run is stored.")] = Path("runs"),
     subject: Annotated[str | None, typer.Option(help="Whose random draws are used; default: HR's name.")] = None,
     convention: Annotated[
         str | None, typer.Option(help="all, psnr, ssim, nrmse or a convention's name: as the literature computes it.")
@@ -192,10 +206,22 @@ def score(
     seed: Seed = 0,
     json: Json = False,
 ) -> None:
-    """Score an image of your own against its reference."""
+    """Score an image of your own against its reference, or a folder of predictions under a protocol."""
     from mrsr_bench.benchmarks import tables
     from mrsr_bench.benchmarks.comparison import score_files
 
+    if hr is None:
+        from mrsr_bench.benchmarks.exchange import score_predictions
+
+        if protocol is None:
+            raise UserError("score takes SR and HR, or --protocol and a folder of predictions")
+        with tables.stdout_kept_clean(), tables.progress() as notify:
+            report = score_predictions(
+                sr, protocol=protocol, dataset=dataset, split=split, seed=seed, out=out, name=name, notify=notify
+            )
+        tables.emit(report.result, json, lambda: tables.run_report(report))
+        tables.say(tables.run_places(report))
+        return
     if convention is not None:
         from mrsr_bench.benchmarks import conventions
 
@@ -225,160 +251,6 @@ def compare(
     tables.emit(found, json, lambda: tables.comparison(found))
 
 
-@weights_app.command("list")
-def weights_list(json: Json = False) -> None:
-    """List the weights on this machine, and those on the Hub that the zoo vouches for."""
-    from mrsr_bench.benchmarks import tables
-    from mrsr_bench.zoo.store import list_weights
-
-    found = {"weights": list_weights()}
-    tables.emit(found, json, lambda: tables.listing(found))
-
-
-@weights_app.command("pull")
-def weights_pull(
-    names: Annotated[
-        list[str] | None, typer.Argument(metavar="[NAME]...", help="user/name, user/name@revision or a method.")
-    ] = None,
-    everything: Annotated[bool, typer.Option("--all", help="All that the zoo vouches for on the Hub.")] = False,
-    json: Json = False,
-) -> None:
-    """Fetch weights from the Hub, check them and keep them for use without a network."""
-    from mrsr_bench.benchmarks import tables
-    from mrsr_bench.zoo.store import pull_weights
-
-    with tables.stdout_kept_clean():
-        found = pull_weights(names or [], everything=everything, notify=lambda line: tables.say([line]))
-    tables.emit(found, json, lambda: tables.listing(found))
-
-
-@weights_app.command("verify")
-def weights_verify(
-    names: Annotated[
-        list[str] | None, typer.Argument(metavar="[NAME]...", help="Methods, addresses or folders; default: all.")
-    ] = None,
-    json: Json = False,
-) -> None:
-    """Check weights against their SHA-256 and their golden output."""
-    from mrsr_bench.benchmarks import tables
-    from mrsr_bench.zoo.store import verify_weights
-
-    with tables.stdout_kept_clean():
-        found = {"verified": verify_weights(names or [], lambda line: tables.say([line]))}
-    tables.emit(found, json, lambda: tables.listing(found))
-    if any(item["state"] != "ok" for item in found["verified"]):
-        raise typer.Exit(EXIT_USER)
-
-
-@weights_app.command("import")
-def weights_import(
-    method: Annotated[str, typer.Argument(metavar="METHOD", help="soup_gan.")],
-    source: Annotated[
-        Path | None, typer.Option("--from", help="The official package's archive or folder; default: where installed.")
-    ] = None,
-    json: Json = False,
-) -> None:
-    """Install weights that a paper's authors released."""
-    from mrsr_bench.benchmarks import tables
-    from mrsr_bench.zoo.store import import_weights
-
-    with tables.stdout_kept_clean():
-        found = import_weights(method, source)
-    tables.emit(found, json, lambda: tables.facts(found))
-
-
-@app.command()
-def publish(
-    source: Annotated[Path, typer.Argument(metavar="RUN_OR_CHECKPOINT", help="A run, or a folder of weights.")],
-    repo: Annotated[str, typer.Option(help="The repository on the Hub, as user/name.")],
-    private: Annotated[bool, typer.Option("--private", help="Make the repository private.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only write the folder that would be published.")] = False,
-    out: Annotated[Path, typer.Option(help="Where that folder is put together.")] = Path("publish"),
-    json: Json = False,
-) -> None:
-    """Publish weights with their card on the Hugging Face Hub."""
-    from mrsr_bench.benchmarks import tables
-    from mrsr_bench.zoo.publish import publish as publish_weights
-
-    with tables.stdout_kept_clean():
-        found = publish_weights(source, repo, private=private, dry_run=dry_run, out=out)
-    tables.emit(found, json, lambda: tables.facts(found))
-
-
-@app.command()
-def matrix(
-    model: Annotated[list[str], typer.Option(help="Networks: comma-separated or repeated.")],
-    dataset: Annotated[str, typer.Option(help="A dataset's name, or a file, folder or BIDS tree.")],
-    split: Annotated[str | None, typer.Option(help="train, val, test or all.")] = None,
-    subjects: Annotated[int, typer.Option(help="Only the first N subjects in sorted order.")] = 1,
-    suffix: Suffix = None,
-    crop: Annotated[int, typer.Option(help="Side of the central box that is scored, voxels; 0 for the whole.")] = 96,
-    baseline: Annotated[str, typer.Option(help="The interpolation that gains are taken over.")] = "cubic",
-    device: Device = "auto",
-    out: Annotated[Path | None, typer.Option(help="A JSON file to write too.")] = None,
-    seed: Seed = 0,
-    json: Json = False,
-) -> None:
-    """Score a method trained for one degradation on all the others."""
-    from mrsr_bench.benchmarks import tables
-    from mrsr_bench.benchmarks.matrix import Request, degradation_matrix, table, write_json
-
-    request = Request(model, dataset, split, subjects, suffix, crop or None, baseline, device, seed)
-    with tables.stdout_kept_clean(), tables.progress() as notify:
-        found = degradation_matrix(request, notify)
-    if out is not None:
-        write_json(found, out)
-    tables.emit(found, json, lambda: table(found))
-
-
-@app.command()
-def hallucinate(
-    model: Annotated[list[str], typer.Option(help="Methods: comma-separated or repeated.")],
-    dataset: Annotated[str, typer.Option(help="A dataset's name, or a file, folder or BIDS tree.")],
-    protocol: Annotated[str | None, typer.Option(help="Default: the common one.")] = None,
-    split: Annotated[str | None, typer.Option(help="train, val, test or all.")] = None,
-    subjects: Annotated[int, typer.Option(help="Only the first N subjects in sorted order.")] = 1,
-    suffix: Suffix = None,
-    lesions: Annotated[int, typer.Option(help="Synthetic lesions per subject.")] = 6,
-    bands: Annotated[bool, typer.Option(help="Also upscale whole volumes and compare spectra.")] = True,
-    device: Device = "auto",
-    out: Annotated[Path | None, typer.Option(help="A JSON file to write too.")] = None,
-    seed: Seed = 0,
-    json: Json = False,
-) -> None:
-    """Check what methods invent outside the measured band, and whether synthetic lesions survive."""
-    from mrsr_bench.benchmarks import tables
-    from mrsr_bench.benchmarks.hallucination import Request, hallucination_check, table
-    from mrsr_bench.benchmarks.matrix import write_json
-
-    request = Request(model, dataset, protocol, split, subjects, suffix, lesions, bands, device, seed)
-    with tables.stdout_kept_clean(), tables.progress() as notify:
-        found = hallucination_check(request, notify)
-    if out is not None:
-        write_json(found, out)
-    tables.emit(found, json, lambda: table(found))
-
-
-@app.command()
-def segment(
-    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="A T1-weighted head.")],
-    reference: Annotated[Path | None, typer.Option(help="Another image of this head: overlap with its labels.")] = None,
-    out: Annotated[Path | None, typer.Option(help="A NIfTI file for the labels, on a 1 mm grid.")] = None,
-    segmentation_weights: Annotated[
-        Path | None, typer.Option(help="Parameters of HighRes3DNet (safetensors); default: the store, else fetched.")
-    ] = None,
-    device: Device = "auto",
-    json: Json = False,
-) -> None:
-    """Parcellate a head by HighRes3DNet; with a reference, say how far the two agree."""
-    from mrsr_bench.benchmarks import tables
-    from mrsr_bench.benchmarks.segmentation.files import segment_files
-
-    with tables.stdout_kept_clean():
-        found = segment_files(image, reference, out=out, parameters=segmentation_weights, device=device)
-    tables.emit(found, json, lambda: tables.facts({k: v for k, v in found.items() if k != "structures"}))
-
-
 @app.command()
 def doctor(json: Json = False) -> None:
     """Say what is installed, found and missing."""
@@ -390,42 +262,8 @@ def doctor(json: Json = False) -> None:
     tables.emit(found, json, lambda: tables.facts(found))
 
 
-data_app = typer.Typer(help="Fetch and check datasets.", rich_markup_mode=None, no_args_is_help=True)
-app.add_typer(data_app, name="data")
-Root = Annotated[Path | None, typer.Option(help="Where datasets lie; default: MRSR_BENCH_DATA.")]
-
-
-@data_app.command("fetch")
-def data_fetch(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="A dataset's name.")],
-    root: Root = None,
-    json: Json = False,
-) -> None:
-    """Download a dataset, or say how to get it; resumes what was interrupted."""
-    from mrsr_bench.benchmarks import tables
-    from mrsr_bench.benchmarks.fetch import fetch
-
-    with tables.stdout_kept_clean(), tables.progress() as notify:
-        found = fetch(name, root=root, notify=notify)
-    tables.emit(found, json, lambda: tables.facts(found))
-
-
-@data_app.command("check")
-def data_check(
-    name: Annotated[str, typer.Argument(metavar="NAME_OR_PATH", help="A dataset's name, or a file or folder.")],
-    root: Root = None,
-    suffix: Suffix = None,
-    jobs: Annotated[int | None, typer.Option(min=1, help="Processes; default: one per core.")] = None,
-    json: Json = False,
-) -> None:
-    """Count, read and measure every image; exit code 2 if something is wrong."""
-    from mrsr_bench.benchmarks import check, tables
-
-    with tables.stdout_kept_clean(), tables.progress() as notify:
-        found = check.check(name, root=root, suffix=suffix, jobs=jobs, notify=notify)
-    tables.emit(found, json, lambda: check.table(found))
-    if not found["ok"]:
-        raise typer.Exit(EXIT_USER)
+for more in (benchmarks_app, zoo_app, leaderboards_app):
+    app.add_typer(more)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

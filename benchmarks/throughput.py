@@ -144,7 +144,7 @@ def _prepared(spec: MethodSpec, patch: Sequence[int]) -> Prepared:
 
     step = steps_of(spec)
     shape = tuple(max(n, 8 * s) for n, s in zip(patch, step, strict=True))
-    hr = noise_head(shape).data / 1000
+    hr = noise_head(shape).data / np.float32(1000)
     lr = np.ascontiguousarray(hr[:: step[0], :: step[1], :: step[2]])
     return Prepared("noise", lr, hr, np.arange(hr.size, dtype=np.int32), 1.0, step, max(2.0, float(max(step))))
 

@@ -68,6 +68,13 @@ class MethodSpec:
     folder: str | None = None
     version: int = 1
 
+    @property
+    def package(self) -> str:
+        """The Python package of the method, which holds its recipes and weights; empty if it names none."""
+        if self.folder is not None:
+            return f"mrsr_bench.zoo.methods.{self.folder}"
+        return self.build.partition(":")[0].rpartition(".")[0]
+
 
 class Upscaler(Protocol):
     """A method at work. It sees the LR volume (with its acquisition) and a target grid, nothing of HR."""

@@ -30,7 +30,7 @@ def resolve_recipe(spec: MethodSpec, recipe: str) -> Recipe:
     from importlib.resources import files
 
     if recipe in spec.recipes:
-        return load_recipe(Path(str(files(f"mrsr_bench.zoo.methods.{spec.folder}") / spec.recipes[recipe])))
+        return load_recipe(Path(str(files(spec.package) / spec.recipes[recipe])))
     if recipe.endswith((".yaml", ".yml")):
         return load_recipe(Path(recipe))
     raise UserError(

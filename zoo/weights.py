@@ -193,7 +193,7 @@ def _metadata(file: Path) -> dict[str, Any]:
     from safetensors import SafetensorError, safe_open
 
     try:
-        with safe_open(str(file), framework="pt") as opened:
+        with safe_open(str(file), framework="np") as opened:
             text = (opened.metadata() or {}).get(METADATA_KEY)
     except (SafetensorError, OSError) as error:
         raise UserError(f"{file.name}: is not a readable safetensors file ({error})") from error

@@ -37,7 +37,10 @@ def test_a_folder_of_weights_is_complete(folder):
     assert names == {MODEL, "config.json", "golden.safetensors", "log.jsonl", "loss.png", "README.md"}
     config = json.loads((folder / "config.json").read_text())
     assert folder.name == f"{config['method']}--{config['protocol']}"
-    assert config["task"] == get_protocol(config["protocol"]).content["task"]
+    served = methods.get(config["method"]).groups.get(config["protocol"], (config["protocol"],))
+    tasks = [get_protocol(name).content["task"] for name in served]
+    assert config["task"] == tasks[0]
+    assert config.get("tasks", tasks) == tasks
     assert {t.dtype for t in load_file(folder / MODEL).values() if t.is_floating_point()} == {torch.float16}
     assert [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
 

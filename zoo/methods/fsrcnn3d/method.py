@@ -47,8 +47,8 @@ METHODS = (
         deviations=(
             "re-implementation: no official 3D code or weights exist",
             "a 9x9x9 convolution of the same size in place of the deconvolution, as in the mDCSRN paper",
-            "initialised as in FSRCNN (He for the PReLU layers, a Gaussian of 0.001 for the last), the first layer blind "
-            "to constants; not stated",
+            "initialised as in FSRCNN (He for the PReLU layers, a Gaussian of 0.001 for the last), the first layer "
+            "blind to constants; the paper does not say",
         ),
         overridable=("global_skip",),
         folder="fsrcnn3d",

@@ -11,7 +11,7 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import elu
+from torch.nn.functional import conv3d, elu
 
 from mrsr_bench.zoo.layers import blind_to_constants
 from mrsr_bench.zoo.methods.mdcsrn.network import RESIDUAL_SCALE, NormAct
@@ -59,8 +59,23 @@ class SRDenseNet3D(nn.Module):
             nn.init.zeros_(cast(Tensor, self.last.bias))
 
     def forward(self, x: Tensor) -> Tensor:
-        levels = [elu(self.stem(x))]
-        for block in self.blocks:
-            levels.append(block(levels[-1]))
-        out: Tensor = self.last(self.act(self.bottleneck(torch.cat(levels, dim=1))))
+        if torch.is_grad_enabled():
+            levels = [elu(self.stem(x))]
+            for block in self.blocks:
+                levels.append(block(levels[-1]))
+            mixed = self.bottleneck(torch.cat(levels, dim=1))
+        else:
+            mixed = self._mixed_as_they_come(x)
+        out: Tensor = self.last(self.act(mixed))
         return x + RESIDUAL_SCALE * out if self.global_skip else out
+
+    def _mixed_as_they_come(self, x: Tensor) -> Tensor:
+        """The bottleneck over all levels, each added and let go: their concatenation would be most of the memory."""
+        level = elu(self.stem(x))
+        start, weight = level.shape[1], self.bottleneck.weight
+        mixed = conv3d(level, weight[:, :start])
+        for block in self.blocks:
+            level = block(level)
+            mixed += conv3d(level, weight[:, start : start + level.shape[1]])
+            start += level.shape[1]
+        return mixed
