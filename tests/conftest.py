@@ -136,6 +136,9 @@ class Bench:
             return "none needed"
         return ["kspace-2x2x1"] if spec.name in self.weights else "missing"
 
+    def undertrained(self, spec):
+        return True if spec.name in self.weights else None
+
     def home(self):
         return Path(os.environ["MRSR_BENCH_HOME"])
 
@@ -193,6 +196,7 @@ def bench(tmp_path, monkeypatch) -> Bench:
     for module, attribute in (
         ("zoo.inference", "load_method"),
         ("zoo.weights", "describe"),
+        ("zoo.weights", "undertrained"),
         ("zoo.weights", "home"),
         ("zoo.training", "train_method"),
         ("benchmarks.figures", "draw_subject"),

@@ -236,8 +236,8 @@ def test_the_list_of_models_has_the_keys_of_the_contract(command, bench):
     keys = ["name", "kind", "tasks", "parameters", "weights", "undertrained", "paper"]
     assert all(list(m) == keys for m in models.values())
     assert "kspace-2x2x1" in models["linear"]["tasks"]
-    assert models["mdcsrn_b4u4"]["undertrained"] is True
-    assert models["mdcsrn_b8u4"]["undertrained"] is models["linear"]["undertrained"] is None
+    assert models["net"]["undertrained"] is True
+    assert models["untrained"]["undertrained"] is models["linear"]["undertrained"] is None
     assert models["linear"]["weights"] == "none needed"
     assert models["untrained"]["weights"] == "missing"
 

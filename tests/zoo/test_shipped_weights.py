@@ -12,7 +12,7 @@ import mrsr_bench
 from mrsr_bench.benchmarks.protocol import get_protocol
 from mrsr_bench.zoo.inference import build_network, load_method
 from mrsr_bench.zoo.methods import methods
-from mrsr_bench.zoo.weights import MODEL, find_weights, load_into, verify_golden
+from mrsr_bench.zoo.weights import MODEL, find_weights, load_into, undertrained, verify_golden
 
 FOLDERS = sorted(path.parent for path in Path(mrsr_bench.__file__).parent.glob(f"zoo/methods/*/weights/*/{MODEL}"))
 MAX_BYTES, MAX_TOTAL_BYTES = 10_000_000, 60_000_000
@@ -69,6 +69,11 @@ def test_a_card_has_its_metadata_and_sections(folder):
         "Not a medical device",
     ):
         assert section in card
+
+
+def test_weights_by_another_recipe_than_the_papers_are_undertrained():
+    assert undertrained(methods.get("mdcsrn_b4u4")) is True
+    assert undertrained(methods.get("mdcsrn_b8u4")) is None
 
 
 @pytest.mark.parametrize("alias", ["mdcsrn", "mdcsrn_gan"])
