@@ -225,7 +225,8 @@ def coverage_table(content: Content) -> Table:
         cells = []
         for section in content.sections:
             entry = next((entry for entry in section.entries if entry.label == label), None)
-            cells.append(Cell(DASH if entry is None else f"{len(entry.run['subjects'])} subjects"))
+            count = 0 if entry is None else len(entry.run["subjects"])
+            cells.append(Cell(DASH if entry is None else f"{count} subject{'s' * (count != 1)}"))
         rows.append((Cell(label), *cells))
     return Table(
         "What ran",
