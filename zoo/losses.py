@@ -1,8 +1,7 @@
 """Losses: what a training minimises, as functions of tensors.
 
 Images are (n, 1, h, w) or (n, 1, r, a, s), scaled by LR; every loss is a scalar, a mean, so that its weight does not
-depend on the patch. Those of features stand in
-`mrsr_bench.zoo.perceptual` and can be imported from here too.
+depend on the patch. Those of features stand in `mrsr_bench.zoo.perceptual`.
 """
 
 from __future__ import annotations
@@ -10,10 +9,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
-
-from mrsr_bench.zoo.perceptual import PerceptualLoss as PerceptualLoss
-from mrsr_bench.zoo.perceptual import SegmentationPerceptual as SegmentationPerceptual
-from mrsr_bench.zoo.perceptual import build_perceptual as build_perceptual
 
 
 def l1(sr: Tensor, hr: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ GAN-CIRCLE (You et al. 2019, arXiv 1808.04256).
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable
 from contextlib import contextmanager
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from mrsr_bench.zoo.patches import Batch
-    from mrsr_bench.zoo.recipe import Game, Optimiser, Stage
+    from mrsr_bench.zoo.recipe import Optimiser, Stage
 
 Record = dict[str, float]
 Check = Callable[[Record], None]
@@ -239,7 +240,7 @@ class Cycle(Adversaries):
     def __init__(self, table: Table) -> None:
         super().__init__(table)
         assert table.untrained is not None
-        self.back = table.untrained
+        self.back = copy.deepcopy(table.untrained).to(table.device).to(memory_format=table.memory_format)
         self.modules["back"] = self.back
         self.optimisers["back"] = adam(self.back, table.stage.generator)
         self.critic_of_lr = self._judge("critic_of_lr")
@@ -320,11 +321,6 @@ def set_lr(optimiser: torch.optim.Optimizer, lr: float) -> None:
     """Set the learning rate of all parameters."""
     for group in optimiser.param_groups:
         group["lr"] = lr
-
-
-def turn_of(game: Game | None, step: int) -> str:
-    """Who moves at ``step``: "g" or "d"."""
-    return "g" if game is None else game.turn(step)
 
 
 @contextmanager

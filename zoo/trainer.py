@@ -26,7 +26,7 @@ from mrsr_bench import UserError
 from mrsr_bench.benchmarks.protocol import sha256_of
 from mrsr_bench.zoo.method import MethodSpec
 from mrsr_bench.zoo.patches import Batch, PatchSampler, Prepared, Sample, fixed_patches
-from mrsr_bench.zoo.players import Players, Table, judged_patch, players_for, turn_of
+from mrsr_bench.zoo.players import Players, Table, judged_patch, players_for
 from mrsr_bench.zoo.recipe import Recipe, Stage
 
 KEPT_CHECKPOINTS = 2
@@ -99,7 +99,8 @@ class Trainer:
         set_seed(seed)
         self.device = self.accelerator.device
         self.network = network
-        self.untrained = copy.deepcopy(network)
+        in_a_cycle = any(stage.kind == "cycle" for stage in recipe.stages)
+        self.untrained = copy.deepcopy(network) if in_a_cycle else None
         if initial is not None:
             network.load_state_dict(initial)
         self.dims = 3 if spec is None else spec.dims
@@ -203,7 +204,7 @@ class Trainer:
             lambda record: self._stop_unless_finite(stage, record),
             conditioned=self.conditioned,
             perceptual=self.perceptual.get(stage.name),
-            untrained=copy.deepcopy(self.untrained).to(self.device).to(memory_format=self.layout),
+            untrained=self.untrained,
             memory_format=self.layout,
             backward=accelerator.backward,
         )
@@ -232,7 +233,8 @@ class Trainer:
             while self.progress.step < total and not self._exhausted(stage):
                 step = self.progress.step
                 batch = sampler.get(step, accelerator.process_index, accelerator.num_processes).to(self.device)
-                turn, table.drops = turn_of(stage.game, step), self.progress.drops
+                turn = "g" if stage.game is None else stage.game.turn(step)
+                table.drops = self.progress.drops
                 record = self._move(players, turn, batch)
                 self._stop_unless_finite(stage, record)
                 if turn == "g" and self.average is not None:

@@ -16,7 +16,7 @@ from mrsr_bench.zoo.recipe import Recipe, load_recipe
 
 if TYPE_CHECKING:
     from mrsr_bench.benchmarks.dataset import Case, Dataset
-    from mrsr_bench.zoo.losses import PerceptualLoss, SegmentationPerceptual
+    from mrsr_bench.zoo.perceptual import PerceptualLoss, SegmentationPerceptual
 
 DEFAULT_FOLDER = Path("checkpoints")
 
@@ -84,7 +84,7 @@ def _perceptual_losses(
         raise UserError(f"the recipe {recipe.name} has no perceptual loss; leave --perceptual-weights out")
     if not asked:
         return {}
-    from mrsr_bench.zoo.losses import build_perceptual
+    from mrsr_bench.zoo.perceptual import build_perceptual
 
     return {name: build_perceptual(settings, parameters, seed).to(device) for name, settings in asked.items()}
 
