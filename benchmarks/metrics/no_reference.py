@@ -23,13 +23,14 @@ import math
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mrsr_bench import UserError
 from mrsr_bench.benchmarks.metric import Comparison, MetricSpec, Score
 from mrsr_bench.benchmarks.metrics.region import foreground_slices, slice_axis
+from mrsr_bench.benchmarks.metrics.threads import in_threads
 from mrsr_bench.benchmarks.results import write_text
 
 if TYPE_CHECKING:
@@ -39,8 +40,6 @@ if TYPE_CHECKING:
     Image = npt.NDArray[np.float64]
     Measure = Callable[[Image], float]
 
-MAX_WORKERS = 16
-"""Threads over slices."""
 NIQE_BLOCK = 96
 PIQE_BLOCK = 16
 FEW_BLOCKS = "fewer than 4x4 NIQE blocks"
@@ -300,26 +299,7 @@ def _measured(key: str, slices: Sequence[Image], parameters: Mapping[str, Path])
 
 def _values(measure: Measure, slices: Sequence[Image]) -> list[float | str]:
     """The value of every slice, one slice per thread: a large stack has hundreds, at a fifth of a second each."""
-    import torch
-
-    try:
-        usable = len(os.sched_getaffinity(0))
-    except AttributeError:
-        usable = os.cpu_count() or 1
-    threads = torch.get_num_threads()
-    workers = min(usable, len(slices), MAX_WORKERS)
-    if workers < 2:
-        return [_value(measure, image) for image in slices]
-
-    def one(image: Image) -> float | str:
-        with torch.inference_mode():  # of this thread
-            return _value(measure, image)
-
-    try:
-        with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            return list(pool.map(one, slices))
-    finally:
-        torch.set_num_threads(threads)
+    return in_threads(partial(_value, measure), slices)
 
 
 def _measure(key: str, file: Path | None) -> Measure:
