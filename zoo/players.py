@@ -35,7 +35,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from mrsr_bench.zoo.patches import Batch
-    from mrsr_bench.zoo.recipe import Optimiser, Stage
+    from mrsr_bench.zoo.recipe import Loss, Optimiser, Stage
+
+_OF_PAIRS: dict[Loss, Callable[[Tensor, Tensor], Tensor]] = {"l1": l1, "mse": mse}
 
 Record = dict[str, float]
 Check = Callable[[Record], None]
@@ -234,7 +236,9 @@ class Cycle(Adversaries):
     """GAN-CIRCLE: the network makes HR of LR, a second one, which starts untrained, LR of HR, and each has a critic.
 
     Losses, each over both directions: adversarial; ``cycle`` (there and back is where one came from); ``identity``
-    (what is HR already stays); ``joint_sparsifying``; and where pairs exist, those that compare SR with HR.
+    (what is HR already stays); ``joint_sparsifying``; and where pairs exist, l1 and mse, of SR with HR and of the
+    second network's LR with LR. Those also teach the second network alone while the critics warm up: until it makes
+    LR, the cycle pulls the first one away from what it has learnt.
     """
 
     def __init__(self, table: Table) -> None:
@@ -242,7 +246,8 @@ class Cycle(Adversaries):
         assert table.untrained is not None
         self.back = copy.deepcopy(table.untrained).to(table.device).to(memory_format=table.memory_format)
         self.modules["back"] = self.back
-        self.optimisers["back"] = adam(self.back, table.stage.generator)
+        self.back_settings = table.stage.back or table.stage.generator
+        self.optimisers["back"] = adam(self.back, self.back_settings)
         self.critic_of_lr = self._judge("critic_of_lr")
 
     def _with_network(self) -> list[torch.optim.Optimizer]:
@@ -259,7 +264,8 @@ class Cycle(Adversaries):
 
         lr, hr = batch.lr, batch.hr
         sr, coarse = there(lr), back(hr)
-        terms = list(table.compared(sr, hr))
+        of_lr = dict(self._pairs(coarse, lr))
+        terms = [(name, value + of_lr.get(name, 0.0)) for name, value in table.compared(sr, hr)]
         terms.append(("adversarial", self.fooling(self.critic, sr) + self.fooling(self.critic_of_lr, coarse)))
         if "cycle" in losses:
             terms.append(("cycle", cycle_consistency(lr, back(sr), hr, there(coarse))))
@@ -270,20 +276,40 @@ class Cycle(Adversaries):
             terms.append(("joint_sparsifying", joint_sparsifying(sr, reference, table.stage.tau)))
         return table.total(record, terms)
 
+    def _pairs(self, coarse: Tensor, lr: Tensor) -> Iterator[tuple[Loss, Tensor]]:
+        """What the second network's LR is compared with LR by."""
+        for name, loss in _OF_PAIRS.items():
+            if name in self.table.stage.losses:
+                yield name, loss(coarse, lr)
+
     def _step(self) -> None:
         super()._step()
+        assert self.table.stage.game is not None
+        self._step_back(self.table.stage.game.steps_for(self.table.moves + 1) - 1)
+
+    def _step_back(self, step: int) -> None:
         optimiser = self.optimisers["back"]
-        set_lr(optimiser, float(self.generator.param_groups[0]["lr"]))
-        self.table.update(self.back, optimiser, self.table.stage.generator.clip)
+        set_lr(optimiser, self.back_settings.lr_at(step, self.table.stage.total_steps(), self.table.drops))
+        self.table.update(self.back, optimiser, self.back_settings.clip)
 
     def move_critic(self, batch: Batch, step: int) -> Record:
-        """One update of both critics, each on a batch of its own kind."""
+        """One update of both critics, each of its own kind of batch; in their warm-up the second network learns too."""
+        stage = self.table.stage
+        assert stage.game is not None
+        teaching = step < stage.game.warmup and any(name in stage.losses for name in _OF_PAIRS)
         with torch.no_grad():
             sr = self.table.run(self.table.model, batch)
+        with torch.set_grad_enabled(teaching):
             coarse = self.table.run(self.back, batch._replace(lr=batch.hr))
+        taught: Record = {}
+        if teaching:
+            loss = self.table.total(taught, self._pairs(coarse, batch.lr))
+            self.optimisers["back"].zero_grad(set_to_none=True)
+            self.table.backward(loss)
+            self._step_back(step)
         record = self._teach("critic", batch.hr, sr, step)
-        of_lr = self._teach("critic_of_lr", batch.lr, coarse, step)
-        return {**record, **{f"{name}_of_lr": value for name, value in of_lr.items()}}
+        of_lr = self._teach("critic_of_lr", batch.lr, coarse.detach(), step)
+        return {**record, **{f"{name}_of_lr": value for name, value in (of_lr | taught).items()}}
 
 
 def players_for(table: Table) -> Players:

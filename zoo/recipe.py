@@ -117,7 +117,8 @@ class Stage(_Data):
 
     ``patch`` is in HR voxels along R, A, S; a 2D method's has one axis of 1. ``paired`` is for ``cycle`` stages:
     without it LR and HR patches come from different places and the losses that compare SR with HR are not allowed.
-    ``tau`` weighs the two halves of the joint sparsifying transform.
+    ``tau`` weighs the two halves of the joint sparsifying transform. ``back`` is the optimiser of a cycle's second
+    network, over the steps of all players; without it ``generator`` is.
     """
 
     name: Name
@@ -132,6 +133,7 @@ class Stage(_Data):
     tau: Annotated[float, Field(ge=0, le=1)] = 0.1
     generator: Optimiser
     discriminator: Optimiser | None = None
+    back: Optimiser | None = None
     discriminator_net: Literal["mdcsrn", "srgan", "cpce", "circle"] = "mdcsrn"
     discriminator_width: Positive = 64
     gradient_penalty: float = 10.0
@@ -151,6 +153,8 @@ class Stage(_Data):
             raise ValueError(f"a {self.kind} stage needs an adversarial loss")
         if self.kind != "cycle" and any(name in self.losses for name in _OF_A_CYCLE):
             raise ValueError(f"the losses {', '.join(_OF_A_CYCLE)} need a cycle stage")
+        if self.kind != "cycle" and self.back is not None:
+            raise ValueError("back needs a cycle stage, which alone has a second network")
         if ("perceptual" in self.losses) != (self.perceptual is not None):
             raise ValueError("a perceptual loss needs its weight in losses and its features in perceptual")
         if not self.paired and (self.kind != "cycle" or {"l1", "mse", "perceptual"} & set(self.losses)):

@@ -89,13 +89,15 @@ class Trainer:
         perceptual: Mapping[str, nn.Module] | None = None,
     ) -> None:
         from accelerate import Accelerator
-        from accelerate.utils import set_seed
+        from accelerate.utils import DistributedDataParallelKwargs, set_seed
 
         self.recipe, self.train, self.seed, self.folder = recipe, train, seed, folder
         self.identity = sha256_of(identity)
         self.checkpoint_seconds = checkpoint_seconds
         self.progress = Progress()
-        self.accelerator = Accelerator(cpu=device == "cpu", mixed_precision="no")
+        self.conditioned = spec is not None and spec.conditioned
+        some_idle = DistributedDataParallelKwargs(find_unused_parameters=self.conditioned)
+        self.accelerator = Accelerator(cpu=device == "cpu", mixed_precision="no", kwargs_handlers=[some_idle])
         set_seed(seed)
         self.device = self.accelerator.device
         self.network = network
@@ -105,7 +107,6 @@ class Trainer:
             network.load_state_dict(initial)
         self.dims = 3 if spec is None else spec.dims
         self.through_plane = spec is not None and spec.walk == "through_plane"
-        self.conditioned = spec is not None and spec.conditioned
         self.layout = torch.channels_last_3d if self.dims == 3 else torch.channels_last
         self.perceptual = dict(perceptual or {})
         still = None if self.dims == 3 else recipe.stages[0].patch.index(1)

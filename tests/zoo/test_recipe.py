@@ -67,6 +67,7 @@ STAGE = {"name": "x", "kind": "supervised", "steps": 1, "generator": {"lr": 1e-3
         ({"stages": [{"name": "x", "kind": "wgan_gp", "steps": 1, "generator": {"lr": 1}}]}, "needs discriminator"),
         ({"stages": [{"name": "x", "kind": "supervised", "steps": 1, "generator": {"lr": -1}}]}, "lr"),
         ({"stages": [{**STAGE, "losses": {"cycle": 1.0}}]}, "need a cycle stage"),
+        ({"stages": [{**STAGE, "back": {"lr": 1e-4}}]}, "back needs a cycle stage"),
         ({"stages": [{**STAGE, "losses": {"perceptual": 1.0}}]}, "perceptual"),
         ({"stages": [{**STAGE, "losses": {"adversarial": 1.0}}]}, "adversarial"),
         ({"stages": [{**STAGE, "paired": False}]}, "without"),

@@ -1,5 +1,6 @@
 """Training: exact resumption, honest logs, and what happens when it goes wrong."""
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -304,6 +305,26 @@ def test_a_cycle_is_resumed_with_the_same_bits(tmp_path, kill):
     assert any("em_distance_of_lr" in r for r in found)
 
 
+def test_the_network_back_to_lr_learns_from_pairs_while_the_critics_warm_up(tmp_path):
+    stage = {**CYCLE, "game": {**CYCLE["game"], "warmup": 30}, "steps": 1, "back": {"lr": 1e-3}}
+    one = trainer_2d(tmp_path, (stage,))
+    before = {key: value.clone() for key, value in one.network.state_dict().items()}
+    errors, real = [], one._move
+
+    def watched(players, turn, batch):
+        if turn == "d":
+            errors.append(float((players.back(batch.hr) - batch.lr).detach().abs().mean()))
+            assert all(torch.equal(before[key], value) for key, value in one.network.state_dict().items())
+        return real(players, turn, batch)
+
+    one._move = watched
+    one.run()
+    assert np.mean(errors[25:30]) < 0.7 * np.mean(errors[:5])
+    rows = [r for r in records(tmp_path) if r.get("turn") == "d"]
+    assert "l1_of_lr" in rows[0]
+    assert "l1_of_lr" not in rows[30], "after the warm-up it moves with the network"
+
+
 def test_an_unpaired_cycle_sees_lr_and_hr_of_different_places(tmp_path):
     unpaired = {**CYCLE, "paired": False, "losses": {"adversarial": 1.0, "cycle": 1.0, "identity": 0.5}}
     seen = []
@@ -351,20 +372,30 @@ import sys
 from pathlib import Path
 sys.path.insert(0, {tests!r})
 import test_trainer
-one = test_trainer.trainer(Path({folder!r}), ({{**test_trainer.SUPERVISED, "ema": 0.0}},))
+one = test_trainer.{maker}(Path({folder!r}), ({{**test_trainer.SUPERVISED, "ema": 0.0}},))
 assert one.accelerator.num_processes == 2
 one.run()
 """
 
 
+def trainer_of_factors(folder, stages):
+    """A network of which every factor uses a part; the volumes take turns at two factors."""
+    spec = methods.get("soup_multi")
+    chosen = recipe(*stages)
+    data = [dataclasses.replace(one, factor=float(2 + 2 * at)) for at, one in enumerate(volumes())]
+    identity = {"recipe": chosen.model_dump(mode="json")}
+    return Trainer(build_network(spec, {}), chosen, data, data[:1], folder, identity=identity, spec=spec)
+
+
 @pytest.mark.slow
-def test_two_processes_train_together(tmp_path):
+@pytest.mark.parametrize("maker", ["trainer", "trainer_of_factors"])
+def test_two_processes_train_together(tmp_path, maker):
     import os
     import subprocess
     import sys
 
     script = tmp_path / "ddp.py"
-    script.write_text(DDP_SCRIPT.format(tests=str(Path(__file__).parent), folder=str(tmp_path / "ddp")))
+    script.write_text(DDP_SCRIPT.format(tests=str(Path(__file__).parent), folder=str(tmp_path / "ddp"), maker=maker))
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment, check=False)
