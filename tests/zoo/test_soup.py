@@ -333,6 +333,7 @@ def test_recipes_are_the_papers_and_say_where_they_are_not():
     assert (gan.perceptual.backbone, gan.perceptual.layer, gan.perceptual.activated) == ("vgg19", "conv5_4", False)
     assert set(gan.perceptual.planes) == {"axial", "sagittal", "coronal"}
     assert recipes["quick_gan"].stages[0] == recipes["quick"].stages[0]
+    assert dict(recipes["long"].stages[-1].losses) == {"mse": 1.0}, "it ends on the paper's loss"
     for name, recipe in recipes.items():
         assert recipe.regrid == "cubic"
         assert recipe.deviations, name
