@@ -13,11 +13,14 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
+
+    Floats = npt.NDArray[np.float64]
 
 MIN_SUBJECTS = 8
 RESAMPLES = 10_000
@@ -26,6 +29,8 @@ STARS = ((0.001, "**"), (ALPHA, "*"))
 """Thresholds of corrected p values and what is drawn beside them, strictest first."""
 EXACT_UP_TO = 50
 """Differences that are not zero, up to which the null distribution of the signed ranks is counted out."""
+_ROWS = 20_000
+"""Comparisons tested at once: bounds the memory of many."""
 _BLOCK = 4_000_000
 """Resampled values held at once: bounds the memory of a bootstrap over many subjects."""
 
@@ -119,28 +124,72 @@ def summarise(per_subject: Mapping[str, float | None], *, seed: int = 0, missing
 
 
 def wilcoxon(differences: Sequence[float]) -> float:
-    """Two-sided p of the signed-rank test; zero differences are dropped, and if all are zero p is 1.
+    """Two-sided p of the signed-rank test (see `signed_ranks`)."""
+    import numpy as np
 
-    Up to fifty differences it is exact also where some are equal in size (they share the mean of their ranks): all
-    sign patterns are equally likely under the null, and those at least as extreme are counted. Above, the normal
-    approximation with correction for ties.
+    return float(signed_ranks(np.array([differences], dtype=np.float64))[0][0])
+
+
+def rank_biserial(differences: Sequence[float]) -> float:
+    """(sum of ranks in favour - sum against) / their total; 0 if nothing differs."""
+    import numpy as np
+
+    return float(signed_ranks(np.array([differences], dtype=np.float64))[1][0])
+
+
+def signed_ranks(differences: Floats) -> tuple[Floats, Floats]:
+    """Two-sided signed-rank p and rank-biserial effect of each row of ``differences``, shape (comparisons, subjects).
+
+    Zero differences are dropped; if all are zero p is 1 and the effect 0. Up to fifty differences p is exact also where
+    some are equal in size (they share the mean of their ranks): all sign patterns are equally likely under the null,
+    and those at least as extreme are counted. Above, the normal approximation with correction for ties.
     """
     import numpy as np
-    from scipy.stats import rankdata
-    from scipy.stats import wilcoxon as signed_rank
 
-    moved = np.array([d for d in differences if d != 0], dtype=np.float64)
-    if not len(moved):
-        return 1.0
-    if len(moved) > EXACT_UP_TO:
-        return float(signed_rank(moved, alternative="two-sided", method="asymptotic").pvalue)
-    doubled = np.rint(2 * rankdata(np.abs(moved))).astype(np.int64)  # mean ranks are multiples of one half
-    patterns = np.zeros(int(doubled.sum()) + 1)
+    p, effect = np.empty(len(differences)), np.empty(len(differences))
+    for start in range(0, len(differences), _ROWS):
+        rows = slice(start, start + _ROWS)
+        p[rows], effect[rows] = _signed_ranks(np.asarray(differences[rows], dtype=np.float64))
+    return p, effect
+
+
+def _signed_ranks(differences: Floats) -> tuple[Floats, Floats]:
+    import numpy as np
+    from scipy.special import ndtr
+    from scipy.stats import rankdata
+
+    size = np.abs(differences)
+    dropped = (size == 0).sum(axis=1, keepdims=True)  # they are the smallest, so the other ranks move down by them
+    doubled = np.rint(2 * (rankdata(size, axis=1) - dropped)).astype(np.int64)  # mean ranks are multiples of one half
+    doubled[size == 0] = 0
+    plus = np.where(differences > 0, doubled, 0).sum(axis=1)
+    total = doubled.sum(axis=1)
+    lower = np.minimum(plus, total - plus)
+    with np.errstate(invalid="ignore"):
+        effect = np.where(total > 0, (2 * plus - total) / total, 0.0)
+        # Doubled ranks of random signs: mean total / 2, variance sum of squares / 4, with or without ties.
+        spread = np.sqrt((doubled.astype(np.float64) ** 2).sum(axis=1) / 4)
+        p = np.where(total > 0, 2 * ndtr((lower - total / 2) / spread), 1.0)
+    n = differences.shape[1]
+    untied = (np.sort(doubled, axis=1) == 2 * np.arange(1, n + 1)).all(axis=1)
+    if n <= EXACT_UP_TO and untied.any():
+        p[untied] = 2 * _null_cdf(tuple(range(2, 2 * n + 1, 2)))[lower[untied]]
+    for row in np.flatnonzero(~untied & (n - dropped[:, 0] <= EXACT_UP_TO)):
+        ranks = np.sort(doubled[row][doubled[row] > 0])
+        p[row] = 2 * _null_cdf(tuple(ranks.tolist()))[lower[row]]
+    return np.minimum(1.0, p), effect
+
+
+@lru_cache(maxsize=256)
+def _null_cdf(ranks: tuple[int, ...]) -> Floats:
+    """P(sum of those of ``ranks`` with a positive sign <= w), w = 0 ... their sum, for random signs: by convolution."""
+    import numpy as np
+
+    patterns = np.zeros(sum(ranks) + 1)
     patterns[0] = 1.0
-    for rank in doubled:
+    for rank in ranks:
         patterns[rank:] += patterns[:-rank].copy()
-    lower = int(min(doubled[moved > 0].sum(), doubled[moved < 0].sum()))
-    return float(min(1.0, 2 * patterns[: lower + 1].sum() / 2.0 ** len(moved)))
+    return np.asarray(np.cumsum(patterns) / 2.0 ** len(ranks))
 
 
 def smallest_p(n: int) -> float:
@@ -168,26 +217,16 @@ def unreachable(n: int, tests: int = 1) -> str | None:
     return f"with {n} subjects and {compared} p is at least {least:.2g}, so {' and '.join(lost)} cannot be reached"
 
 
-def rank_biserial(differences: Sequence[float]) -> float:
-    """(sum of ranks in favour - sum against) / their total; 0 if nothing differs."""
-    import numpy as np
-    from scipy.stats import rankdata
-
-    moved = np.array([d for d in differences if d != 0], dtype=np.float64)
-    if not len(moved):
-        return 0.0
-    ranks = rankdata(np.abs(moved))
-    return float((ranks * np.sign(moved)).sum() / ranks.sum())
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
+def holm(p_values: Sequence[float] | Floats) -> list[float]:
     """Holm's step-down adjusted p values, in the order given."""
-    order = sorted(range(len(p_values)), key=lambda i: p_values[i])
-    adjusted, highest = [0.0] * len(p_values), 0.0
-    for place, index in enumerate(order):
-        highest = max(highest, min(1.0, (len(p_values) - place) * p_values[index]))
-        adjusted[index] = highest
-    return adjusted
+    import numpy as np
+
+    p = np.asarray(p_values, dtype=np.float64)
+    order = np.argsort(p, kind="stable")
+    adjusted = np.empty(len(p))
+    adjusted[order] = np.maximum.accumulate(np.minimum(1.0, (len(p) - np.arange(len(p))) * p[order]))
+    found: list[float] = adjusted.tolist()
+    return found
 
 
 def paired(a: Mapping[str, float | None], b: Mapping[str, float | None], *, seed: int = 0) -> Paired:

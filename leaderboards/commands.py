@@ -18,7 +18,7 @@ app.add_typer(leaderboard_app, name="leaderboard")
 def submit(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders of stored runs.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="The file to write, or a folder for one file each.")],
-    contact: Annotated[str, typer.Option(help="Whom to ask: a mail address or an https:// address.")],
+    contact: Annotated[str, typer.Option(help="Whom to ask: mail or https:// address; maintainers for our own.")],
     track: Annotated[str, typer.Option(help="open or fixed.")] = "open",
     licence: Annotated[str | None, typer.Option(help="Of the method's code; default: what the method says.")] = None,
     source: Annotated[str | None, typer.Option(help="Where the method's code is, https://...")] = None,
@@ -74,7 +74,7 @@ def leaderboard_build(
     results: Annotated[
         Path | None, typer.Option(help="The folder with accepted submissions; default: this package's.")
     ] = None,
-    matrix: Annotated[Path | None, typer.Option(help="What `mrsr-bench matrix --out` wrote.")] = None,
+    matrix: Annotated[Path | None, typer.Option(help="What `mrsr-bench matrix --out` wrote; default: ours.")] = None,
     pictures: Annotated[
         str | None, typer.Option(help="Methods in the slice viewer, comma-separated; none: without pictures.")
     ] = None,

@@ -165,16 +165,14 @@ def _scatter(
     across = _scale([x for _, x, _ in known], LEFT, WIDTH - RIGHT, log=log)
     up = _scale([y for _, _, y in known], HEIGHT - BOTTOM, TOP)
     marks: list[Mark] = []
+    places = [(across.at(x), up.at(y)) for _, x, y in known]
     taken: list[tuple[float, float, float]] = []
-    for entry, x, y in known:
-        at, height, name = across.at(x), up.at(y), entry.submission.method[:24]
-        long = _CHARACTER * len(name)
-        left = at + long + 12 > WIDTH - RIGHT
-        start = at - long - 12 if left else at
-        free = all(abs(height - h) > 13 or start > b or start + long + 12 < a for a, b, h in taken)
-        written = len(taken) < LABELLED and free
-        if written:
-            taken.append((start, start + long + 12, height))
+    for (entry, x, y), (at, height) in zip(known, places, strict=True):
+        name = entry.submission.method[:24]
+        side = _free_side((at, height), _CHARACTER * len(name), taken, places) if len(taken) < LABELLED else None
+        written, left = side is not None, side == "left"
+        if side is not None:
+            taken.append((*_span(at, _CHARACTER * len(name), side), height))
         text = f"{entry.submission.method}: {spec.name} {y:.4g}, {x_label.split(' (')[0]} {_short(x)}"
         marks.append(
             Mark(
@@ -199,6 +197,31 @@ def _scatter(
         marks=tuple(marks),
         omitted=f"{missing} of {len(found)} entries have no such value and are not drawn" if missing else None,
     )
+
+
+def _span(at: float, long: float, side: str) -> tuple[float, float]:
+    """From where to where the text beside a mark goes."""
+    return (at - 9 - long, at - 9) if side == "left" else (at + 9, at + 9 + long)
+
+
+def _free_side(
+    place: tuple[float, float],
+    long: float,
+    labels: Sequence[tuple[float, float, float]],
+    marks: Sequence[tuple[float, float]],
+) -> str | None:
+    """On which side of a mark its name lies over no other name, no mark and no edge; None if on neither."""
+    at, height = place
+    for side in ("right", "left"):
+        start, end = _span(at, long, side)
+        if (
+            start >= LEFT
+            and end <= WIDTH - RIGHT
+            and all(abs(height - h) > 13 or start > b or end < a for a, b, h in labels)
+            and all(abs(height - y) > 10 or x < start - 6 or x > end + 6 for x, y in marks)
+        ):
+            return side
+    return None
 
 
 def family_of(protocol: str) -> str | None:

@@ -9,22 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import combinations
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mrsr_bench.benchmarks.statistics import (
     ALPHA,
-    EXACT_UP_TO,
     MIN_SUBJECTS,
     RESAMPLES,
     Interval,
     bootstrap_interval,
-    paired,
-    rank_biserial,
+    holm,
+    signed_ranks,
     silence,
     smallest_p,
-    wilcoxon,
 )
 
 if TYPE_CHECKING:
@@ -62,17 +59,6 @@ class Ranking:
     def of(self, method: str) -> int | None:
         """The rank of ``method``, None if it has none."""
         return next((r.rank for r in self.ranks if r.method == method), None)
-
-    def as_json(self) -> dict[str, Any]:
-        """The same as plain data."""
-        return {
-            "ranks": [
-                {"model": r.method, "mean": r.mean, "n": r.n, "rank": r.rank, "beaten_by": list(r.beaten_by)}
-                for r in self.ranks
-            ],
-            "groups": [list(group) for group in self.groups],
-            "reason": self.reason,
-        }
 
 
 def rank(scores: Mapping[str, Mapping[str, float | None]], *, higher_is_better: bool, alpha: float = ALPHA) -> Ranking:
@@ -112,9 +98,9 @@ def _differences(
     """The (better, worse) pairs that differ significantly after Holm's correction over all ``pairs``."""
     import numpy as np
 
-    p, effect = np.empty(len(pairs)), np.empty(len(pairs))
     methods = list(known)
     subjects = known[methods[0]].keys()
+    p, effect = np.empty(len(pairs)), np.empty(len(pairs))
     if all(per.keys() == subjects for per in known.values()):
         values = np.array([[per[subject] for subject in subjects] for per in known.values()])
         start = 0
@@ -124,64 +110,10 @@ def _differences(
             start = stop
     else:
         for index, (a, b) in enumerate(pairs):
-            found = paired(known[a], known[b])
-            p[index] = 1.0 if found.p is None else found.p
-            effect[index] = found.effect or 0.0
-    different: list[int] = np.flatnonzero(holm_rejects(p, alpha) & (effect != 0)).tolist()
+            differences = [known[a][s] - known[b][s] for s in known[a] if s in known[b]]
+            (p[index],), (effect[index],) = signed_ranks(np.array([differences]))
+    different: list[int] = np.flatnonzero((np.array(holm(p)) < alpha) & (effect != 0)).tolist()
     return [pairs[i] if (effect[i] > 0) == higher_is_better else (pairs[i][1], pairs[i][0]) for i in different]
-
-
-def holm_rejects(p: Floats, alpha: float) -> npt.NDArray[np.bool_]:
-    """Where Holm's adjusted p is below ``alpha``; the same answer as `statistics.holm`, for millions of values."""
-    import numpy as np
-
-    order = np.argsort(p, kind="stable")
-    kept = (len(p) - np.arange(len(p))) * p[order] < alpha
-    rejected = np.zeros(len(p), dtype=bool)
-    rejected[order[: len(p) if kept.all() else int(np.argmin(kept))]] = True
-    return rejected
-
-
-def signed_ranks(differences: Floats) -> tuple[Floats, Floats]:
-    """Two-sided Wilcoxon p and rank-biserial effect of each row of ``differences``, shape (comparisons, subjects).
-
-    The values of `statistics.wilcoxon` and `statistics.rank_biserial`, which are asked where rows hold zeros or ties.
-    """
-    import numpy as np
-
-    n = differences.shape[1]
-    size = np.abs(differences)
-    order = np.argsort(size, axis=1)
-    ordered = np.take_along_axis(size, order, axis=1)
-    positive = np.take_along_axis(differences, order, axis=1) > 0
-    plus = (positive * np.arange(1, n + 1)).sum(axis=1)
-    total = n * (n + 1) // 2
-    smaller = np.minimum(plus, total - plus)
-    if n <= EXACT_UP_TO:
-        p = np.minimum(1.0, 2 * _null_cdf(n)[smaller])
-    else:
-        from scipy.stats import norm
-
-        spread = np.sqrt(n * (n + 1) * (2 * n + 1) / 24)
-        p = 2 * norm.cdf((smaller - total / 2) / spread)
-    effect = (2 * plus - total) / total
-    irregular = np.flatnonzero((ordered[:, 0] == 0) | (np.diff(ordered, axis=1) == 0).any(axis=1))
-    for row in irregular:
-        values = differences[row].tolist()
-        p[row], effect[row] = wilcoxon(values), rank_biserial(values)
-    return p, effect
-
-
-@lru_cache(maxsize=8)
-def _null_cdf(n: int) -> Floats:
-    """P(W+ <= w), w = 0 ... n (n + 1) / 2, for n untied symmetric differences: exact, by convolution."""
-    import numpy as np
-
-    ways = np.zeros(n * (n + 1) // 2 + 1)
-    ways[0] = 1.0
-    for rank_ in range(1, n + 1):
-        ways[rank_:] = ways[rank_:] + ways[:-rank_]
-    return np.asarray(np.cumsum(ways) / 2.0**n)
 
 
 @dataclass(frozen=True)
@@ -201,8 +133,11 @@ class Standing:
 
 
 def overall(rankings: Mapping[str, Ranking], methods: Sequence[str], *, least: int = LEAST_RANKED) -> list[Standing]:
-    """Where each of ``methods`` stands over the ``rankings`` (by table) that rank ``least`` methods, best first."""
-    counted = {table: r for table, r in rankings.items() if sum(map(len, r.groups)) >= least}
+    """Where each of ``methods`` stands over the ``rankings`` (by table) that rank ``least`` methods, best first.
+
+    A table in which no difference could be significant tells nobody apart, and is left out.
+    """
+    counted = {table: r for table, r in rankings.items() if r.reason is None and sum(map(len, r.groups)) >= least}
     shares: dict[str, dict[str, float]] = {method: {} for method in methods}
     for table, ranking in counted.items():
         ranked = [r for r in ranking.ranks if r.rank is not None]

@@ -40,6 +40,8 @@ DEEPEST = 8
 FIXED_HOURS = 24.0
 """Compute of the fixed track: hours of training on one device."""
 NOT_DIGESTED = ("digest", "badge", "verification")
+MAINTAINERS = "maintainers"
+"""The contact of what this project submits itself: ask by an issue in the repository that the board belongs to."""
 
 _FORMULA = "=+-@"
 _UNSAFE = "<>&`"
@@ -80,8 +82,8 @@ def _a_link(text: str) -> str:
 
 
 def _a_contact(text: str) -> str:
-    if _MAIL.fullmatch(text) is None and _URL.fullmatch(text) is None:
-        raise ValueError("is neither a mail address nor an https:// address")
+    if text != MAINTAINERS and _MAIL.fullmatch(text) is None and _URL.fullmatch(text) is None:
+        raise ValueError(f"is neither a mail address nor an https:// address, nor the word {MAINTAINERS}")
     return text
 
 
@@ -227,6 +229,8 @@ class Content(_Data):
     synthetic: bool
     conventions: Annotated[dict[Name, Text], Field(max_length=64)]
     subjects: Annotated[list[Name], Field(min_length=1, max_length=20_000)]
+    images: Annotated[dict[Name, Annotated[int, Field(ge=2, le=10_000)]], Field(max_length=20_000)] = {}
+    """How many images of a subject were scored, where it was not one: its scores are means over them."""
     scores: Annotated[Scores, Field(min_length=1, max_length=64)]
     seconds_per_volume: Amount | None
     peak_memory_mb: Amount | None
@@ -245,6 +249,8 @@ class Content(_Data):
     def _consistent(self) -> Content:
         if len(set(self.subjects)) < len(self.subjects):
             raise ValueError("a subject stands twice")
+        if not self.images.keys() <= set(self.subjects):
+            raise ValueError("images are counted for a subject that is not scored")
         for key, score in self.scores.items():
             if score.per_subject and set(score.per_subject) != set(self.subjects):
                 raise ValueError(f"the subjects of {key} are not those of the submission")

@@ -30,8 +30,9 @@ from mrsr_bench.leaderboards.board import (
     results_folder,
 )
 from mrsr_bench.leaderboards.rank import LEAST_RANKED
-from mrsr_bench.leaderboards.schema import FIXED_HOURS, Submission
+from mrsr_bench.leaderboards.schema import FIXED_HOURS, MAINTAINERS, Submission
 from mrsr_bench.leaderboards.slices import DIFFERENCE_RANGE, MODELS, Picture, Stack, render_stacks
+from mrsr_bench.leaderboards.submit import OURS
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
 MARKER = ".mrsr-bench-site"
 """A file in every folder that `build` wrote, without which it replaces none."""
 FOLDER = Path(__file__).parent / "site"
+MATRIX = Path(__file__).parent / "matrix.json"
+"""Our own degradation matrix, which a site shows unless it is given another."""
 _DECIMALS = {"psnr": 2, "psnr_slice": 2, "psnr_volume": 2, "niqe": 2, "ma": 2, "pi": 2, "piqe": 1}
 
 
@@ -47,7 +50,8 @@ def build(
 ) -> dict[str, Any]:
     """Build the site in ``out``, whole or not at all, and say what is in it.
 
-    ``results`` holds the submissions (default: those of this package), ``matrix`` is what `mrsr-bench matrix` wrote,
+    ``results`` holds the submissions (default: those of this package), ``matrix`` is what `mrsr-bench matrix` wrote
+    (default: that of this package),
     ``pictures`` names the methods in the slice viewer (none: no viewer's pictures).
 
     Raises:
@@ -56,6 +60,8 @@ def build(
     if out.exists() and not (out.is_dir() and ((out / MARKER).is_file() or not any(out.iterdir()))):
         raise UserError(f"{out}: is there and is no site that this command built; choose another place with --out")
     board = make_board(read_results(results or results_folder()))
+    if matrix is None and MATRIX.is_file():
+        matrix = MATRIX
     shown_matrix = read_matrix(matrix) if matrix is not None else None
     partial, old = (out.parent / f".{out.name}.{os.getpid()}.{kind}" for kind in ("partial", "old"))
     try:
@@ -158,13 +164,14 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         finalize=finalize,
     )
-    env.filters.update(number=number, link=safe_link, training=exports.training_data, count=count)
+    env.filters.update(number=number, link=safe_link, training=exports.training_data, count=count, duration=duration)
     env.globals.update(
         version=__version__,
         alpha=ALPHA,
         least=MIN_SUBJECTS,
         least_ranked=LEAST_RANKED,
         fixed_hours=f"{FIXED_HOURS:g}",
+        maintainers=MAINTAINERS,
         saturated=round(100 * DIFFERENCE_RANGE),
         interval=interval_text,
         run_line=run_line,
@@ -189,6 +196,11 @@ def count(value: float | None) -> str:
     return f"{value:.3g}"
 
 
+def duration(hours: float) -> str:
+    """Hours of training, or minutes where that reads better."""
+    return f"{60 * hours:.2g} minutes" if hours < 1 else f"{hours:.3g} hours"
+
+
 def interval_text(entry: Entry, spec: MetricSpec) -> str:
     """The 95 % interval of the mean, empty where there is none."""
     found = entry.intervals.get(spec.name)
@@ -204,6 +216,7 @@ def run_line(table: Table, entry: Entry) -> str | None:
     """The command that runs a method as it was submitted; None if its weights cannot be had."""
     one = entry.submission
     words = ["mrsr-bench", "run", "--model", one.method, "--dataset", table.dataset, "--protocol", table.protocol]
+    words += ["--split", table.split]
     weights = one.weights
     if weights is not None and weights.repository is not None:
         words += ["--weights", f"hf:{weights.repository}@{weights.revision}"]
@@ -272,7 +285,7 @@ def _method_page(method: Method, board: Board, stacks: Sequence[Stack]) -> dict[
     return {
         "method": method,
         "latest": latest,
-        "zoo": facts_of(method.name) if latest.source.package == "mrsr-bench" else None,
+        "zoo": facts_of(method.name) if latest.source.package == OURS else None,
         "pictures": _pictures_of(method.name, latest, stacks),
         "standings": standings,
     }
@@ -280,10 +293,10 @@ def _method_page(method: Method, board: Board, stacks: Sequence[Stack]) -> dict[
 
 def _pictures_of(name: str, latest: Submission, stacks: Sequence[Stack]) -> list[tuple[Stack, Picture, Picture]]:
     """The stacks that show this very method, with HR: the zoo's own, with the weights that ship or with none."""
-    if latest.source.package != "mrsr-bench" or (latest.weights is not None and not latest.weights.shipped):
+    if latest.source.package != OURS or (latest.weights is not None and not latest.weights.shipped):
         return []
     return [
-        (stack, stack.pictures[0], picture) for stack in stacks for picture in stack.pictures if picture.key == name
+        (stack, stack.pictures[0], picture) for stack in stacks for picture in stack.pictures if picture.method == name
     ]
 
 

@@ -7,7 +7,7 @@ textures, not what it does to heads.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,7 +23,11 @@ if TYPE_CHECKING:
 
 DATASET = "phantom_2mm"
 TASKS = ("kspace-2x2x1", "thick-4")
-MODELS = ("nearest", "linear", "cubic", "mdcsrn", "mdcsrn_gan")
+MODELS = (
+    *("nearest", "linear", "cubic", "zero_fill", "fsrcnn3d", "gan_circle", "gan_cpce", "mdcsrn_gan", "mdcsrn"),
+    "soup_multi",
+)
+"""Interpolations first, the best of each task last: that is what the viewer shows beside HR at first."""
 SLICES = 12
 EXTENT = (0.2, 0.85)
 """First and last slice, as shares of the head's extent along the direction of view."""
@@ -35,10 +39,14 @@ MAGNIFIED = 3
 
 @dataclass(frozen=True)
 class Picture:
-    """One image over all slices: its files and those of its difference to HR, and the RMS difference per slice, %."""
+    """One image over all slices: its files and those of its difference to HR, and the RMS difference per slice, %.
+
+    ``method`` is the name that ``key``, which may be an alias, stands for.
+    """
 
     key: str
     label: str
+    method: str
     files: tuple[str, ...]
     differences: tuple[str, ...] = ()
     errors: tuple[float, ...] = ()
@@ -87,8 +95,8 @@ def _stack(out: Path, protocol: Protocol, models: Sequence[str]) -> Stack:
     first, last = (inside[0] + share * np.ptp(inside) for share in EXTENT)
     indices = [round(float(place)) for place in np.linspace(first, last, SLICES)]
     volumes = {
-        "HR": ("HR, the reference", pair.hr.data),
-        "LR": ("LR, as acquired (nearest voxel)", regrid(pair.lr, pair.hr.grid, "nearest").data),
+        "HR": ("HR, the reference", "", pair.hr.data),
+        "LR": ("LR, as acquired (nearest voxel)", "", regrid(pair.lr, pair.hr.grid, "nearest").data),
     }
     missing: dict[str, str] = {}
     for model in models:
@@ -98,8 +106,8 @@ def _stack(out: Path, protocol: Protocol, models: Sequence[str]) -> Stack:
             missing[model] = str(error)
     out.mkdir(parents=True)
     pictures = [
-        _picture(out, key, label, data, pair.hr.data, reference.range, axis, indices)
-        for key, (label, data) in volumes.items()
+        _picture(Picture(key, label, method, ()), out, data, pair.hr.data, reference.range, axis, indices)
+        for key, (label, method, data) in volumes.items()
     ]
     height, width = (MAGNIFIED * n for n in _turned(pair.hr.data, axis, indices[0]).shape)
     return Stack(
@@ -118,16 +126,16 @@ def _centre(axis: int, index: int) -> tuple[int, int, int]:
     return (index if axis == 0 else 0, index if axis == 1 else 0, index if axis == 2 else 0)
 
 
-def _upscaled(model: str, task: str, pair: Pair) -> tuple[str, FloatArray]:
+def _upscaled(model: str, task: str, pair: Pair) -> tuple[str, str, FloatArray]:
     from mrsr_bench.zoo.inference import load_method
 
     method = load_method(model, task=task)
     label = model if method.resolved == model else f"{model} ({method.resolved})"
-    return label, method.upscale(pair.lr, pair.hr.grid).data
+    return label, method.resolved, method.upscale(pair.lr, pair.hr.grid).data
 
 
 def _picture(
-    out: Path, key: str, label: str, data: FloatArray, hr: FloatArray, range_: float, axis: int, indices: Sequence[int]
+    named: Picture, out: Path, data: FloatArray, hr: FloatArray, range_: float, axis: int, indices: Sequence[int]
 ) -> Picture:
     import numpy as np
 
@@ -135,12 +143,12 @@ def _picture(
     for number, index in enumerate(indices):
         image = _turned(data, axis, index) / range_
         grey = np.rint(255 * np.clip(image, 0, 1)).astype(np.uint8)
-        files.append(_write(out / f"{key}-{number:02d}.png", grey))
-        if key != "HR":
+        files.append(_write(out / f"{named.key}-{number:02d}.png", grey))
+        if named.key != "HR":
             difference = image - _turned(hr, axis, index) / range_
             errors.append(round(100 * float(np.sqrt(np.mean(difference**2))), 2))
-            differences.append(_write(out / f"{key}-{number:02d}-difference.png", _diverging(difference)))
-    return Picture(key, label, tuple(files), tuple(differences), tuple(errors))
+            differences.append(_write(out / f"{named.key}-{number:02d}-difference.png", _diverging(difference)))
+    return replace(named, files=tuple(files), differences=tuple(differences), errors=tuple(errors))
 
 
 def _turned(data: FloatArray, axis: int, index: int) -> FloatArray:

@@ -17,13 +17,15 @@ from mrsr_bench import UserError, __version__
 from mrsr_bench.benchmarks.datasets.hidden_phantom import hidden_name
 from mrsr_bench.benchmarks.protocol import get_protocol
 from mrsr_bench.benchmarks.results import check_writable, file_name, read_run, write_text
-from mrsr_bench.leaderboards.schema import Submission, as_text, file_name_of, make, why_not_fixed
+from mrsr_bench.leaderboards.schema import MAINTAINERS, Content, Submission, as_text, file_name_of, make, why_not_fixed
 
 if TYPE_CHECKING:
     from mrsr_bench.zoo.method import MethodSpec
 
 Notify = Callable[[str], None]
 LONGEST_TEXT = 1000
+OURS = "mrsr-bench"
+"""The package that brings the zoo's own methods."""
 _COMMIT = re.compile(r"[0-9a-f]{40}\+?")
 _RUN_ENTRIES = ("resolved", "conventions", "environments", "split", "key", "synthetic")
 
@@ -122,6 +124,7 @@ def submission_of(path: Path, declared: Declaration, notify: Notify) -> Submissi
         "synthetic": run["synthetic"],
         "conventions": {key: plain_text(text) for key, text in run["conventions"].items()},
         "subjects": run["subjects"],
+        "images": {subject: n for subject, n in _images(run).items() if n > 1},
         "scores": _scores(run["scores"]),
         "seconds_per_volume": run.get("seconds_per_volume"),
         "peak_memory_mb": run.get("peak_memory_mb"),
@@ -139,9 +142,34 @@ def submission_of(path: Path, declared: Declaration, notify: Notify) -> Submissi
     refusal = why_not_fixed(checked) if declared.track == "fixed" else None
     if refusal is not None:
         raise UserError(f"{path}: is not of the fixed track: {refusal}; submit it with --track open")
+    refusal = why_not_maintained(checked)
+    if refusal is not None:
+        raise UserError(f"{path}: the maintainers are no contact for it: {refusal}; name yourself with --contact")
     if not declared.rehearse:
         return checked
     return make({**content, "rehearsal": _rehearsal(checked, folder, notify)}, str(path))
+
+
+def why_not_maintained(content: Content) -> str | None:
+    """Why the maintainers cannot answer for a submission that names them as its contact; None if they can.
+
+    They answer for the methods that come with this package, with the weights that come with it or with none.
+    """
+    from mrsr_bench.zoo.methods import methods
+    from mrsr_bench.zoo.pins import shipped_digests
+
+    if content.contact != MAINTAINERS:
+        return None
+    try:
+        methods.get(content.method)
+        ours = content.source.package == OURS and _entry_point(content.method) is None
+    except UserError:
+        ours = False
+    if not ours:
+        return f"{content.method} is no method of this package"
+    if content.weights is not None and content.weights.sha256 not in shipped_digests():
+        return f"no weights of SHA-256 {content.weights.sha256[:16]} ship with this package"
+    return None
 
 
 def plain_text(text: str) -> str:
@@ -159,6 +187,11 @@ def _scores(scores: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
         key: {**score, **({"reason": plain_text(score["reason"])} if score.get("reason") else {})}
         for key, score in scores.items()
     }
+
+
+def _images(run: Mapping[str, Any]) -> dict[str, int]:
+    """How many images of each subject were scored."""
+    return {subject: len(piece.get("images") or ()) for subject, piece in run.get("pieces", {}).items()}
 
 
 def _hardware(environment: Mapping[str, Any]) -> dict[str, Any]:
@@ -200,9 +233,9 @@ def _weights_folder(run: Mapping[str, Any], path: Path, named: Path | None) -> P
 
 def _weights(digest: str, folder: Path) -> dict[str, Any]:
     from mrsr_bench.zoo.hub import SOURCE, read_source
-    from mrsr_bench.zoo.pins import shipped_folders
+    from mrsr_bench.zoo.pins import shipped_digests
 
-    facts: dict[str, Any] = {"sha256": digest, "shipped": folder in shipped_folders().values()}
+    facts: dict[str, Any] = {"sha256": digest, "shipped": digest in shipped_digests()}
     if (folder / SOURCE).is_file():
         source = read_source(folder)
         facts |= {"repository": source["repo"], "revision": source["revision"]}
@@ -210,42 +243,76 @@ def _weights(digest: str, folder: Path) -> dict[str, Any]:
 
 
 def _training(spec: MethodSpec, folder: Path, declared: Declaration) -> dict[str, Any]:
-    """What the configuration of the weights says of their training, which their SHA-256 covers."""
+    """What the configuration of the weights says of their training, which their SHA-256 covers.
+
+    Weights that began from others learnt what those had learnt, and took their hours too. A network that judged the
+    training (a perceptual loss) brings what it learnt from.
+    """
     from mrsr_bench.zoo.weights import find_weights
 
     weights = find_weights(spec, None, folder)
     config = {} if weights is None else weights.config
-    trained = config.get("trained") or {}
     recipe = config.get("recipe") or {}
-    seconds = trained.get("seconds")
+    trainings, lost = _lineage(config.get("trained") or {})
+    trained = trainings[0]
+    dataset = str(trained.get("dataset", "unknown"))
+    other = [declared.other_data] if declared.other_data is not None else []
+    for one in trainings:
+        other += [str(one["dataset"])] if one.get("dataset", dataset) != dataset else []
+        for loss in (one.get("perceptual") or {}).values():
+            if loss.get("origin") != "random":
+                other.append(f"what the {loss.get('backbone', 'network')} of its perceptual loss learnt from")
+    other += [f"what the weights of SHA-256 {lost[:16]}, which it began from, learnt from"] if lost else []
+    seconds = [found for one in trainings if (found := one.get("seconds")) is not None]
+    whole = lost is None and len(seconds) == len(trainings)
+    own = [one for one in trainings if one.get("dataset", dataset) == dataset]
     return {
-        "dataset": file_name(str(trained.get("dataset", "unknown"))).replace("--", "-").lstrip("_") or "unknown",
+        "dataset": file_name(dataset).replace("--", "-").lstrip("_") or "unknown",
         "terms": plain_text(str(trained.get("terms", ""))),
-        "train_subjects": list(trained.get("train_subjects", ())),
-        "val_subjects": list(trained.get("val_subjects", ())),
+        "train_subjects": list(dict.fromkeys(name for one in own for name in one.get("train_subjects", ()))),
+        "val_subjects": list(dict.fromkeys(name for one in own for name in one.get("val_subjects", ()))),
         "recipe": plain_text(f"{recipe['name']}: {recipe.get('summary', '')}") if "name" in recipe else None,
-        "other_data": declared.other_data,
-        "hours": None if seconds is None else seconds / 3600,
+        "other_data": plain_text("; ".join(dict.fromkeys(other))) if other else None,
+        "hours": sum(seconds) / 3600 if whole else None,
         "hardware": plain_text(str(trained["hardware"])) if trained.get("hardware") else None,
     }
 
 
+def _lineage(trained: Mapping[str, Any]) -> tuple[list[Mapping[str, Any]], str | None]:
+    """The training of some weights and those of the weights it began from; the SHA-256 of ones that are not here."""
+    from mrsr_bench.zoo.publish import every_folder
+    from mrsr_bench.zoo.weights import CONFIG, MODEL, sha256_of_file
+
+    found = [trained]
+    while (parent := found[-1].get("parent_sha256")) is not None:
+        folder = next((f for f in every_folder() if sha256_of_file(f / MODEL) == parent), None)
+        if folder is None:
+            return found, str(parent)
+        found.append(json.loads((folder / CONFIG).read_text(encoding="utf-8")).get("trained") or {})
+    return found, None
+
+
 def _source(spec: MethodSpec, declared: Declaration, environment: Mapping[str, Any]) -> dict[str, Any]:
     """Which package brings the method, and from which commit; what is declared goes before what is found."""
-    facts: dict[str, Any] = {"package": "mrsr-bench", "package_version": __version__}
+    facts: dict[str, Any] = {"package": OURS, "package_version": __version__}
     commit = environment.get("git_commit")
-    for point in metadata.entry_points(group="mrsr_bench.methods"):
-        if point.name == spec.name and point.dist is not None:
-            facts = {"package": point.dist.name, "package_version": point.dist.version}
-            origin = json.loads(point.dist.read_text("direct_url.json") or "{}")
-            commit = origin.get("vcs_info", {}).get("commit_id")
-            if str(origin.get("url", "")).startswith("https://"):
-                facts["repository"] = origin["url"]
+    point = _entry_point(spec.name)
+    if point is not None and point.dist is not None:
+        facts = {"package": point.dist.name, "package_version": point.dist.version}
+        origin = json.loads(point.dist.read_text("direct_url.json") or "{}")
+        commit = origin.get("vcs_info", {}).get("commit_id")
+        if str(origin.get("url", "")).startswith("https://"):
+            facts["repository"] = origin["url"]
     if declared.source is not None:
         facts["repository"] = declared.source
     if declared.commit is not None or (commit is not None and _COMMIT.fullmatch(commit)):
         facts["commit"] = declared.commit or commit
     return facts
+
+
+def _entry_point(method: str) -> metadata.EntryPoint | None:
+    """The entry point of another package that brings ``method``, None for those of this package."""
+    return next((point for point in metadata.entry_points(group="mrsr_bench.methods") if point.name == method), None)
 
 
 def _rehearsal(submission: Submission, folder: Path | None, notify: Notify) -> dict[str, Any] | None:

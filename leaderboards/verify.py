@@ -30,7 +30,7 @@ from mrsr_bench.leaderboards.schema import (
     read_submissions,
     why_not_fixed,
 )
-from mrsr_bench.leaderboards.submit import plain_text
+from mrsr_bench.leaderboards.submit import plain_text, why_not_maintained
 
 POSSIBLE: dict[str, tuple[float, float]] = {
     "psnr": (-20.0, 70.0),
@@ -47,6 +47,8 @@ LARGEST_GAIN_DB = 12.0
 """Over the best interpolation of the same subject; what papers report stays below 8 dB."""
 SAME_DB = 0.01
 """Two implementations of one interpolation agree at least so far; so must the range of one HR."""
+SEVERAL_DB = 1.0
+"""The same for the mean over several images of one subject, whose PSNR a method may change by different amounts."""
 NOISE_FREE = "_noise_free"
 Notify = Callable[[str], None]
 
@@ -188,6 +190,9 @@ def check(one: Submission, others: Sequence[Submission], *, accepted_before: boo
     refusal = why_not_fixed(one) if one.track == "fixed" else None
     if refusal is not None:
         finding.problems.append(f"it is not of the fixed track: {refusal}")
+    refusal = why_not_maintained(one)
+    if refusal is not None:
+        finding.problems.append(f"the maintainers are no contact for it: {refusal}")
     if one.weights is not None and one.weights.repository is None and not one.weights.shipped:
         finding.doubts.append("its weights are not on the Hub, so only who is given them can run it")
     if one.rehearsal is None:
@@ -235,10 +240,9 @@ def _method(one: Submission, doubts: list[str]) -> Iterator[str]:
         if stated != ours:
             yield f"it states the {name} {stated} for {one.method}, which has {ours}"
     if one.weights is not None and one.weights.shipped:
-        from mrsr_bench.zoo.pins import shipped_pins
+        from mrsr_bench.zoo.pins import shipped_digests
 
-        pinned = {digest for folder in shipped_pins().values() for digest in folder.values()}
-        if one.weights.sha256 not in pinned:
+        if one.weights.sha256 not in shipped_digests():
             yield "it says that its weights ship with the package, and none of that SHA-256 does"
 
 
@@ -248,7 +252,10 @@ def _values(one: Submission, key: str) -> dict[str, float]:
 
 
 def _dynamic_db(one: Submission) -> dict[str, float]:
-    """20 log10(range / root mean square of HR) of each subject, from PSNR and NRMSE; the same for every method."""
+    """20 log10(range / root mean square of HR) of each subject, from PSNR and NRMSE; the same for every method.
+
+    Of several images it is a mean only nearly: mean logarithms are not logarithms of means.
+    """
     psnr, nrmse = _values(one, "psnr"), _values(one, "nrmse")
     return {s: psnr[s] + 20 * math.log10(nrmse[s]) for s in psnr.keys() & nrmse.keys() if nrmse[s] > 0}
 
@@ -291,7 +298,14 @@ def _against(finding: Finding, others: Sequence[Submission]) -> Iterator[str]:
         if other.kind == "interpolation":
             best |= {s: max(theirs[s], best.get(s, -math.inf)) for s in shared}
         theirs_level = _dynamic_db(other)
-        off = [s for s in level.keys() & theirs_level.keys() if abs(level[s] - theirs_level[s]) > SAME_DB]
+        counted = [s for s in set(one.subjects) & set(other.subjects) if one.images.get(s) != other.images.get(s)]
+        if counted:
+            yield f"it was scored on another number of images of {min(counted)} than {other.method}"
+        off = [
+            s
+            for s in level.keys() & theirs_level.keys()
+            if abs(level[s] - theirs_level[s]) > (SAME_DB if one.images.get(s, 1) == 1 else SEVERAL_DB)
+        ]
         if off:
             yield f"psnr and nrmse of {min(off)} belong to another HR than that of {other.method}"
     for subject, value in sorted(best.items()):

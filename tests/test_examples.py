@@ -1,8 +1,9 @@
-"""The example package: installed as a stranger's would be, it is trained, run, submitted and run again."""
+"""The example package: installed as a stranger's would be, it is trained, run, submitted, re-run and on the board."""
 
 import importlib.util
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -35,6 +36,7 @@ run("run", "--model", "residual3d", "--protocol", "thick-4", "--dataset", "phant
 run("submit", str(stored), "-o", "submission.json", "--contact", "author@example.org",
     "--source", "https://example.org/residual3d")
 run("verify", "submission.json", "--rerun", "--accept", "accepted", "--results", "board")
+run("leaderboard", "build", "--results", "accepted", "--out", "site", "--pictures", "none")
 """
 
 
@@ -44,7 +46,7 @@ def environment(site: Path, home: Path) -> dict[str, str]:
     return chosen | {"OMP_NUM_THREADS": "1"}
 
 
-def python(code: list[str], folder: Path, chosen: dict[str, str], seconds: int = 900) -> str:
+def python(code: list[str], folder: Path, chosen: dict[str, str], seconds: int = 1800) -> str:
     done = subprocess.run(
         [sys.executable, *code], cwd=folder, env=chosen, capture_output=True, text=True, timeout=seconds
     )
@@ -82,7 +84,7 @@ def test_its_own_tests_pass(site, tmp_path):
     assert " passed" in python(command, tmp_path, environment(site, tmp_path))
 
 
-def test_it_is_trained_run_submitted_and_run_again_with_the_same_scores(site, tmp_path):
+def test_it_is_trained_run_submitted_run_again_with_the_same_scores_and_on_the_board(site, tmp_path):
     (tmp_path / "board").mkdir()
     python(["-c", JOURNEY], tmp_path, environment(site, tmp_path / "home"))
     (file,) = (tmp_path / "accepted").iterdir()
@@ -94,3 +96,8 @@ def test_it_is_trained_run_submitted_and_run_again_with_the_same_scores(site, tm
     assert kept["training"]["train_subjects"] == ["phantom-000"]
     assert kept["verification"]["compared"] > 0
     assert kept["verification"]["largest_psnr_db"] <= 0.01
+    (task,) = (tmp_path / "site/tasks").iterdir()
+    (method,) = (tmp_path / "site/methods").iterdir()
+    assert re.search(rf'<a href="../methods/{method.name}#{kept["digest"][:8]}">residual3d</a>', task.read_text())
+    assert re.search(r'<span class="badge rerun">re-run</span>', task.read_text())
+    assert "with the package mrsr-bench-residual3d installed" in method.read_text()

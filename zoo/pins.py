@@ -56,6 +56,11 @@ def shipped_pins() -> dict[str, dict[str, str]]:
     return pins
 
 
+def shipped_digests() -> set[str]:
+    """SHA-256 of the tensors of all weights that ship."""
+    return {folder[MODEL] for folder in shipped_pins().values()}
+
+
 def shipped_folders() -> dict[str, Path]:
     """Every folder of weights in the package, by the same names."""
     found = sorted((package_root() / "zoo/methods").glob(f"*/weights/*/{MODEL}"))

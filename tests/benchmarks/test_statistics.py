@@ -16,6 +16,7 @@ from mrsr_bench.benchmarks.statistics import (
     holm,
     paired,
     rank_biserial,
+    signed_ranks,
     smallest_p,
     stars,
     summarise,
@@ -143,13 +144,35 @@ def test_wilcoxon_of_many_subjects_is_scipys_normal_approximation():
     assert wilcoxon(differences.tolist()) == pytest.approx(stats.wilcoxon(differences, method="asymptotic").pvalue)
 
 
-def test_wilcoxon_with_ties_counts_all_sign_patterns():
-    differences = [1, 1, -1, 2, 2, 2, -3, 3, 4]
+@pytest.mark.parametrize("n", [8, 13, 50, 60])
+def test_many_comparisons_at_once_are_what_scipy_says_of_each(n):
+    differences = np.random.default_rng(n).normal(0.3, 1, (7, n))
+    p, effect = signed_ranks(differences)
+    np.testing.assert_allclose(p, [stats.wilcoxon(row).pvalue for row in differences], rtol=1e-9)
+    ranks = [stats.rankdata(np.abs(row)) * np.sign(row) for row in differences]
+    np.testing.assert_allclose(effect, [2 * row.sum() / n / (n + 1) for row in ranks], rtol=1e-12)
+
+
+def test_many_subjects_with_zeros_and_ties_are_scipys_normal_approximation():
+    differences = np.random.default_rng(6).integers(-3, 5, (4, 90)).astype(float)
+    expected = [stats.wilcoxon(row, method="asymptotic").pvalue for row in differences]
+    np.testing.assert_allclose(signed_ranks(differences)[0], expected, rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    "differences",
+    [[1, 1, -1, 2, 2, 2, -3, 3, 4], [1, 1, 2, 2, -3, 4, 5, 6, 7], [0, 1, 2, 3, -4, 5, 6, 7, 8], [0, 0, -1, 1, 1, 2]],
+)
+def test_wilcoxon_with_zeros_and_ties_counts_all_sign_patterns(differences):
+    alone = wilcoxon(differences)
+    beside_others = signed_ranks(np.array([np.arange(1.0, len(differences) + 1), differences]))[0]
+    assert beside_others.tolist() == [smallest_p(len(differences)), alone]
+    differences = [d for d in differences if d]
     ranks = stats.rankdata(np.abs(differences))
     observed = min(ranks[np.array(differences) > 0].sum(), ranks[np.array(differences) < 0].sum())
     patterns = list(itertools.product([False, True], repeat=len(ranks)))
     extreme = sum(ranks[list(pattern)].sum() <= observed for pattern in patterns)
-    assert wilcoxon(differences) == pytest.approx(min(1.0, 2 * extreme / len(patterns)))
+    assert alone == pytest.approx(min(1.0, 2 * extreme / len(patterns)))
 
 
 @pytest.mark.parametrize("n", [8, 9, 11, 14])

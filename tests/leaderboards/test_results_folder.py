@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from mrsr_bench.benchmarks.protocol import get_protocol, protocol_names
 from mrsr_bench.leaderboards.board import make_board, read_results, results_folder
 from mrsr_bench.leaderboards.schema import file_name_of, read_submissions
+from mrsr_bench.leaderboards.verify import check
 
 FILES = sorted(path for path in results_folder().iterdir() if path.name != ".gitkeep")
 
@@ -41,3 +43,15 @@ def test_the_board_shows_every_file():
     found = make_board(read_results(results_folder()))
     assert len(found.entries) == len(FILES)
     assert all(entry.method in found.methods for _, entry in found.entries)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_what_was_accepted_would_be_accepted_today(path):
+    (submission,) = read_submissions(path)
+    others = [one for one in read_results(results_folder()) if one.digest != submission.digest]
+    assert check(submission, others, accepted_before=True).problems == []
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_no_place_on_a_machine_is_named(path):
+    assert re.findall(r"""["\s(](?:/[\w.-]+){2,}|[A-Z]:\\""", path.read_text(encoding="utf-8")) == []

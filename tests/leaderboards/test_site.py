@@ -237,7 +237,30 @@ def test_the_command_of_a_method_is_one_line_that_a_shell_reads_as_words():
     words = shlex.split(line)
     assert words[:4] == ["mrsr-bench", "run", "--model", "x; rm -rf ~ #"]
     assert words[5] == "$(reboot)"
+    assert words[words.index("--split") + 1] == "test"
     assert words[-1] == f"hf:someone/net@{'a' * 40}"
+
+
+def test_the_page_of_a_method_says_whom_to_ask_and_how_long_it_learnt(tmp_path):
+    ours = made_up.submission("cubic", network=False, contact="maintainers")
+    theirs = made_up.submission("net", training={**made_up.content()["training"], "hours": 0.25})
+    site.build(tmp_path / "site", results=made_up.store(tmp_path / "results", [ours, theirs]), pictures=())
+    (one,), (other,) = (list((tmp_path / "site/methods").glob(f"{name}-*.html")) for name in ("cubic", "net"))
+    assert "the maintainers; ask by opening an issue" in Page(one).text
+    assert "someone@example.org" in Page(other).text
+    assert "15 minutes" in Page(other).text
+
+
+def test_the_pictures_of_an_alias_are_those_of_the_method_it_stands_for():
+    picture = slices.Picture("mynet", "mynet (mynet_b4)", "mynet_b4", ("a.png",))
+    stack = slices.Stack(
+        "kspace-2x2x1", "", "axial", (0.0,), 1, 1, (slices.Picture("HR", "HR", "", ("h.png",)), picture)
+    )
+    one = made_up.submission("mynet_b4", source={"package": "mrsr-bench", "package_version": "1"})
+    shipped = made_up.bypassing(one, weights=one.weights.model_copy(update={"shipped": True}))
+    assert site._pictures_of("mynet_b4", shipped, [stack]) == [(stack, stack.pictures[0], picture)]
+    assert site._pictures_of("mynet", shipped, [stack]) == []
+    assert site._pictures_of("mynet_b4", one, [stack]) == []
 
 
 def test_there_is_no_command_for_weights_that_nobody_can_have():
@@ -267,6 +290,14 @@ def test_plots_stay_within_their_frame_and_say_what_they_leave_out():
     assert [line.label for line in lines.lines] == ["steady"]
     assert [tick.text for tick in lines.x_ticks] == ["2", "4", "6"]
     assert [y for _, y, _ in lines.lines[0].points] == sorted(y for _, y, _ in lines.lines[0].points)
+
+
+def test_a_name_in_a_plot_lies_over_no_mark():
+    apart = plots._free_side((200, 100), 60, [], [(200, 100)])
+    assert apart == "right"
+    assert plots._free_side((200, 100), 60, [], [(200, 100), (240, 104)]) == "left"
+    assert plots._free_side((200, 100), 60, [(130, 180, 100)], [(200, 100), (240, 104)]) is None
+    assert plots._free_side((plots.WIDTH - 30, 100), 60, [], []) == "left"
 
 
 def test_an_empty_board_still_makes_a_site(tmp_path):
@@ -339,6 +370,22 @@ def test_the_matrix_is_shown_with_what_is_missing(tmp_path):
     assert "+1.25" in page.text
     assert "loss 2.75" in page.text
     assert made_up.HOSTILE in page.all("title")
+
+
+def test_the_matrix_of_the_package_is_shown_unless_another_is_given(tmp_path, monkeypatch):
+    results = made_up.store(tmp_path / "results", FEW[:1])
+    monkeypatch.setattr(site, "MATRIX", tmp_path / "absent.json")
+    site.build(tmp_path / "site", results=results, pictures=())
+    assert "built without a matrix" in Page(tmp_path / "site/matrix.html").text
+    (tmp_path / "ours.json").write_text(json.dumps(MATRIX), encoding="utf-8")
+    monkeypatch.setattr(site, "MATRIX", tmp_path / "ours.json")
+    site.build(tmp_path / "site", results=results, pictures=())
+    assert "+1.25" in Page(tmp_path / "site/matrix.html").text
+
+
+def test_the_matrix_in_the_package_can_be_read_and_names_no_place_on_a_machine():
+    assert site.read_matrix(site.MATRIX)["rows"]
+    assert "/" not in site.read_matrix(site.MATRIX)["dataset"]
 
 
 @pytest.mark.parametrize(

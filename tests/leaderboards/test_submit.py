@@ -1,9 +1,11 @@
 """From a stored run to a submission: what is kept, what is asked for, and what is refused."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from mrsr_bench import UserError
 from mrsr_bench.benchmarks.protocol import get_protocol
@@ -86,6 +88,11 @@ def test_the_weights_bring_their_training_along(tmp_path):
     assert "trained on" in why_not_fixed(one)
 
 
+def test_subjects_with_several_images_are_counted(tmp_path):
+    pieces = {"sub-00": {"images": [{}, {}, {}]}, "sub-01": {"images": [{}]}}
+    assert submission_of(stored_run(tmp_path, pieces=pieces), CONTACT, quiet).images == {"sub-00": 3}
+
+
 def test_several_runs_go_into_one_file_or_a_folder(tmp_path):
     runs = [stored_run(tmp_path), stored_run(tmp_path, "linear", key="cd" * 32)]
     submit(runs, tmp_path / "all.json", CONTACT, quiet)
@@ -136,6 +143,72 @@ def test_a_network_trained_elsewhere_does_not_enter_the_fixed_track(tmp_path):
     run = stored_run(tmp_path, "mdcsrn_b4u4", weights=sha256)
     with pytest.raises(UserError, match="not of the fixed track: it was trained on"):
         submission_of(run, Declaration("lab@example.org", "fixed", rehearse=False), quiet)
+
+
+def test_the_maintainers_are_a_contact_for_their_own_methods_alone(tmp_path):
+    ours = Declaration("maintainers", rehearse=False)
+    assert submission_of(stored_run(tmp_path), ours, quiet).contact == "maintainers"
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    shipped = shipped_folders()["mdcsrn/mdcsrn_b4u4--kspace-2x2x1"]
+    assert submission_of(stored_run(tmp_path, "mdcsrn_b4u4", weights=sha256_of_file(shipped / MODEL)), ours, quiet)
+    tensors, config = load_file(shipped / MODEL), json.loads((shipped / "config.json").read_text())
+    first = sorted(tensors)[0]
+    tensors[first] = tensors[first] + 1
+    save_file(tensors, folder / MODEL, metadata={"mrsr_bench": json.dumps(config)})
+    run = stored_run(tmp_path, "mdcsrn_b4u4", weights=sha256_of_file(folder / MODEL))
+    with pytest.raises(UserError, match=r"maintainers are no contact for it: no weights .* ship .* --contact"):
+        submission_of(run, Declaration("maintainers", weights=folder, rehearse=False), quiet)
+
+
+def test_weights_that_ship_are_told_by_what_they_are_and_not_by_where_they_lie(tmp_path):
+    folder = tmp_path / "copy"
+    shutil.copytree(shipped_folders()["mdcsrn/mdcsrn_b4u4--kspace-2x2x1"], folder)
+    run = stored_run(tmp_path, "mdcsrn_b4u4", weights=sha256_of_file(folder / MODEL))
+    one = submission_of(run, Declaration("lab@example.org", weights=folder, rehearse=False), quiet)
+    assert one.weights.shipped
+
+
+def weights_of(folder, **trained):
+    """A folder of weights with this said of their training."""
+    shipped = shipped_folders()["mdcsrn/mdcsrn_b4u4--kspace-2x2x1"]
+    config = json.loads((shipped / "config.json").read_text())
+    config["trained"] = {"dataset": "heads", "terms": "CC0", "train_subjects": ["t1"], "seconds": 3600, **trained}
+    folder.mkdir(parents=True)
+    save_file(load_file(shipped / MODEL), folder / MODEL, metadata={"mrsr_bench": json.dumps(config)})
+    (folder / "config.json").write_text(json.dumps(config))
+    return sha256_of_file(folder / MODEL)
+
+
+def training_of(tmp_path, folder, **declared):
+    run = stored_run(tmp_path, "mdcsrn_b4u4", weights=sha256_of_file(folder / MODEL))
+    declaration = Declaration("lab@example.org", weights=folder, rehearse=False, **declared)
+    return submission_of(run, declaration, quiet).training
+
+
+def test_weights_learnt_what_those_had_learnt_that_they_began_from(tmp_path, monkeypatch):
+    monkeypatch.setenv("MRSR_BENCH_HOME", str(tmp_path / "home"))
+    store = tmp_path / "home/weights"
+    first = weights_of(store / "mdcsrn_b4u4--first", train_subjects=["t0"], val_subjects=["v0"])
+    weights_of(tmp_path / "mine", parent_sha256=first)
+    training = training_of(tmp_path, tmp_path / "mine")
+    assert (training.train_subjects, training.val_subjects, training.hours) == (["t1", "t0"], ["v0"], 2.0)
+    assert training.other_data is None
+    elsewhere = weights_of(store / "mdcsrn_b4u4--other", dataset="knees", train_subjects=["k"])
+    weights_of(tmp_path / "knees", parent_sha256=elsewhere)
+    training = training_of(tmp_path, tmp_path / "knees", other_data="an atlas")
+    assert (training.train_subjects, training.other_data) == (["t1"], "an atlas; knees")
+
+
+def test_what_is_not_known_of_a_training_is_said(tmp_path):
+    weights_of(tmp_path / "lost", parent_sha256="d" * 64)
+    training = training_of(tmp_path, tmp_path / "lost")
+    assert training.hours is None
+    assert "dddddddddddddddd" in training.other_data
+    weights_of(tmp_path / "judged", perceptual={"gan": {"backbone": "vgg19", "origin": "file"}})
+    assert "vgg19" in training_of(tmp_path, tmp_path / "judged").other_data
+    weights_of(tmp_path / "drawn", perceptual={"gan": {"backbone": "vgg19", "origin": "random"}})
+    assert training_of(tmp_path, tmp_path / "drawn").other_data is None
 
 
 def test_one_run_named_twice_is_refused(tmp_path):

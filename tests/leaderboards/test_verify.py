@@ -24,10 +24,12 @@ from mrsr_bench.leaderboards.schema import (
 )
 from mrsr_bench.leaderboards.submit import plain_text
 from mrsr_bench.leaderboards.verify import Rerun, check, verify
+from mrsr_bench.zoo.pins import shipped_pins
 
 PROTOCOL = "kspace-2x2x1"
 SUBJECTS = ("sub-01", "sub-02", "sub-03")
 LEVEL_DB = 10.0
+SHIPPED = shipped_pins()["mdcsrn/mdcsrn_b4u4--kspace-2x2x1"]["model.safetensors"]
 
 
 def quiet(_line):
@@ -205,6 +207,9 @@ WRONG = {
     "a list as an object": ("scores", []),
     "nothing where something must be": ("scores", None),
     "no subjects": ("subjects", []),
+    "images of a subject that is not there": ("images", {"sub-77": 2}),
+    "one image counted": ("images", {"sub-01": 1}),
+    "no images": ("images", {"sub-01": 0}),
     "a subject twice": ("subjects", ["sub-01", "sub-01", "sub-02", "sub-03"]),
     "another format": ("format", 2),
     "an unknown badge": ("badge", "gold"),
@@ -328,6 +333,30 @@ def test_psnr_and_nrmse_must_be_of_one_image():
     assert "another HR" in problems(make(other, "test"), sound())
 
 
+def several(gains, **changes):
+    """A submission whose subjects have two images each, of 27 and 33 dB without the ``gains`` of the method."""
+    psnr = [27.0 + gains[0], 33.0 + gains[1]]
+    nrmse = [10 ** ((LEVEL_DB - value) / 20) for value in psnr]
+    means = {
+        "psnr": score({s: sum(psnr) / 2 + 0.01 * i for i, s in enumerate(SUBJECTS)}),
+        "nrmse": score({s: sum(nrmse) / 2 - 1e-4 * i for i, s in enumerate(SUBJECTS)}),
+    }
+    return sound(scores=means, images=dict.fromkeys(SUBJECTS, 2), **changes)
+
+
+def test_subjects_with_several_images_may_gain_unequally_on_them():
+    one, other = several((0.0, 0.0)), several((1.0, 3.0), method="mdcsrn_b4u4")
+    assert problems(other, one) == ""
+    assert "another HR" in problems(several((0.0, 9.0), method="mdcsrn_b4u4"), one)
+    alone = several((1.0, 3.0), method="mdcsrn_b4u4").model_dump(mode="json")
+    assert "another number of images of sub-01" in problems(make(without_digest(alone, images={}), "test"), one)
+
+
+def without_digest(plain, **changes):
+    kept = {key: value for key, value in plain.items() if key not in ("digest", "badge", "verification", "format")}
+    return {**kept, **changes}
+
+
 def test_one_value_for_all_subjects_is_refused():
     changed = content(scores=scores(dict.fromkeys(SUBJECTS, 30.0)))
     assert "for every subject" in problems(make(changed, "test"))
@@ -387,6 +416,34 @@ def test_weights_that_are_said_to_ship_must_ship():
     assert "none of that SHA-256" in problems(
         sound(method="mdcsrn_b4u4", weights={"sha256": "1" * 64, "shipped": True})
     )
+
+
+@pytest.mark.parametrize(
+    ("changes", "part"),
+    [
+        ({}, None),
+        ({"method": "mdcsrn_b4u4", "start": 29.0, "weights": {"sha256": SHIPPED, "shipped": True}}, None),
+        ({"method": "mdcsrn_b4u4", "start": 29.0}, "no weights of SHA-256 1111111111111111 ship"),
+        ({"method": "my_own"}, "my_own is no method of this package"),
+        ({"source": {"package": "someones", "package_version": "1"}}, "cubic is no method of this package"),
+    ],
+)
+def test_the_maintainers_answer_for_what_comes_with_the_package_alone(changes, part):
+    found = check(sound(contact="maintainers", **changes), []).problems
+    assert ([] if part is None else [f"the maintainers are no contact for it: {part}"]) == [
+        problem.replace(" with this package", "") for problem in found
+    ]
+
+
+def test_the_maintainers_do_not_answer_for_a_method_that_an_entry_point_brings(monkeypatch):
+    assert problems(sound(contact="maintainers")) == ""
+    monkeypatch.setattr("mrsr_bench.leaderboards.submit._entry_point", lambda method: method)
+    assert "cubic is no method of this package" in problems(sound(contact="maintainers"))
+
+
+@pytest.mark.parametrize("word", ["maintainer", "Maintainers", "maintainers@", "the maintainers", "lab"])
+def test_another_word_is_no_contact(tmp_path, word):
+    assert "the word maintainers" in refuse(tmp_path, altered({**plain(), "contact": word}))
 
 
 def test_the_fixed_track_is_for_this_training_set_and_budget():

@@ -1,6 +1,7 @@
 """A small server on loopback that speaks as much of the Hugging Face Hub's protocol as publishing and pulling need.
 
 It keeps repositories in memory, tells users by their tokens, notes what it was asked, and misbehaves when told to.
+`Client` runs the command against it.
 """
 
 from __future__ import annotations
@@ -9,11 +10,15 @@ import base64
 import hashlib
 import itertools
 import json
+import os
 import re
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -290,6 +295,55 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(content[:give])
         self.wfile.flush()
         self.close_connection = True
+
+
+class Client:
+    """A process that has huggingface_hub pointed at the server."""
+
+    def __init__(self, url: str, cache: Path) -> None:
+        env = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "MRSR_BENCH_"))}
+        env |= {"HF_ENDPOINT": url, "HF_HUB_DISABLE_XET": "1", "HF_HOME": str(cache), "HF_HUB_DISABLE_TELEMETRY": "1"}
+        self.process = subprocess.Popen(
+            [sys.executable, Path(__file__).parent / "hub_client.py"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=env,
+        )
+        self.said = ""
+        self.env: dict[str, str | None] = {}
+
+    def _ask(self, **asked: Any) -> dict[str, Any]:
+        self.process.stdin.write(json.dumps({"env": self.env, **asked}) + "\n")
+        self.process.stdin.flush()
+        answer = json.loads(self.process.stdout.readline())
+        self.said += answer["out"] + answer["err"] + str(answer["result"])
+        return answer
+
+    def run(self, *argv: Any, **env: str | None) -> Any:
+        """The command; returns its JSON."""
+        answer = self._ask(argv=[str(a) for a in argv], env={**self.env, **env})
+        assert answer["code"] == 0, answer["err"]
+        return json.loads(answer["out"].splitlines()[-1]) if "--json" in argv else answer["out"]
+
+    def refused(self, *argv: Any, **env: str | None) -> str:
+        """The command; returns the one sentence it ended in."""
+        answer = self._ask(argv=[str(a) for a in argv], env={**self.env, **env})
+        assert answer["code"] == 2, answer
+        assert "Traceback" not in answer["err"]
+        return answer["err"].splitlines()[-1]
+
+    def python(self, code: str) -> Any:
+        answer = self._ask(code=code)
+        assert answer["code"] == 0, answer
+        return answer["result"]
+
+    def close(self) -> None:
+        self.process.stdin.close()
+        try:
+            self.process.wait(60)
+        finally:
+            self.process.kill()
 
 
 def serve() -> tuple[Hub, ThreadingHTTPServer]:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -26,51 +24,6 @@ def beside(name):
     return module
 
 
-class Client:
-    """A process that has huggingface_hub pointed at the server."""
-
-    def __init__(self, url, cache):
-        env = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "MRSR_BENCH_"))}
-        env |= {"HF_ENDPOINT": url, "HF_HUB_DISABLE_XET": "1", "HF_HOME": str(cache), "HF_HUB_DISABLE_TELEMETRY": "1"}
-        self.process = subprocess.Popen(
-            [sys.executable, HERE / "hub_client.py"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env
-        )
-        self.said = ""
-        self.env = {}
-
-    def _ask(self, **asked):
-        self.process.stdin.write(json.dumps({"env": self.env, **asked}) + "\n")
-        self.process.stdin.flush()
-        answer = json.loads(self.process.stdout.readline())
-        self.said += answer["out"] + answer["err"] + str(answer["result"])
-        return answer
-
-    def run(self, *argv, **env):
-        """The command; returns its JSON."""
-        answer = self._ask(argv=[str(a) for a in argv], env={**self.env, **env})
-        assert answer["code"] == 0, answer["err"]
-        return json.loads(answer["out"].splitlines()[-1]) if "--json" in argv else answer["out"]
-
-    def refused(self, *argv, **env):
-        """The command; returns the one sentence it ended in."""
-        answer = self._ask(argv=[str(a) for a in argv], env={**self.env, **env})
-        assert answer["code"] == 2, answer
-        assert "Traceback" not in answer["err"]
-        return answer["err"].splitlines()[-1]
-
-    def python(self, code):
-        answer = self._ask(code=code)
-        assert answer["code"] == 0, answer
-        return answer["result"]
-
-    def close(self):
-        self.process.stdin.close()
-        try:
-            self.process.wait(60)
-        finally:
-            self.process.kill()
-
-
 @pytest.fixture(scope="module")
 def tiny():
     return beside("tiny_weights")
@@ -87,7 +40,7 @@ def server():
 
 @pytest.fixture(scope="module")
 def process(server, tmp_path_factory):
-    client = Client(server.url, tmp_path_factory.mktemp("hf"))
+    client = beside("hub_server").Client(server.url, tmp_path_factory.mktemp("hf"))
     yield client
     client.close()
 
@@ -316,7 +269,7 @@ def test_offline_publishes_nothing(client, hub, folder, tmp_path):
 
 
 def test_a_hub_that_cannot_be_reached_is_a_sentence(tmp_path):
-    client = Client("http://127.0.0.1:9", tmp_path / "hf")
+    client = beside("hub_server").Client("http://127.0.0.1:9", tmp_path / "hf")
     try:
         client.env = {"MRSR_BENCH_HOME": str(tmp_path / "home")}
         assert "network" in client.refused("weights", "pull", REPO)
