@@ -8,6 +8,8 @@ per voxel, and lies where HR lost most to LR.
 
 from __future__ import annotations
 
+import itertools
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -24,7 +26,7 @@ from scipy.fft import rfft
 
 from mrsr_bench import UserError
 from mrsr_bench.benchmarks.metrics.region import bounding_box
-from mrsr_bench.benchmarks.views import Window, choose_view, choose_zoom, pixels_per_voxel
+from mrsr_bench.benchmarks.views import Window, choose_view, choose_zoom, foreground_window, pixels_per_voxel
 from mrsr_bench.zoo.curves import OKABE_ITO, save_png
 from mrsr_bench.zoo.regrid import Interpolation, regrid
 
@@ -44,6 +46,12 @@ INK, QUIET, BOX = "#1A1A1A", "#5A5A5A", "#E69F00"
 ERROR_STEPS = (0.1, 0.2, 0.5, 1, 2, 3, 4, 5, 6, 8, 10, 12, 15, 20, 25, 30, 40, 50, 75, 100)
 WORLD_ENDS = ("RL", "PA", "IS")
 WORLD_NAMES = ("R-L", "A-P", "S-I")
+
+LIGHT_BYTES = 250_000
+LIGHT_SCALES = tuple(percent / 100 for percent in range(75, 35, -5))
+"""Of a light copy's size; below the smallest its text cannot be read."""
+GREYS = 128
+"""Of a light copy's palette; white is the last of them. A figure that stays too large has a quarter."""
 
 LINES_OF_SPECTRUM = 10_000
 """About so many evenly spaced lines are averaged: more change no curve visibly."""
@@ -86,6 +94,58 @@ def draw_subject(
         return save_png(figure, path)
 
 
+def light_copies(figures: Sequence[Path], folder: Path, prefix: str) -> list[Path]:
+    """Copy ``figures`` (``{subject}--{key}.png``) to ``folder`` as ``{prefix}--{subject}.png``, at most `LIGHT_BYTES`.
+
+    They are scaled down, and have at most 248 colours: greys, the scale of the errors and those of the curves.
+
+    Raises:
+        UserError: a copy cannot be written, or would be unreadable at that size.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    return [_light_copy(file, folder / f"{prefix}--{file.stem.rpartition('--')[0]}.png") for file in figures]
+
+
+def _light_copy(figure: Path, target: Path) -> Path:
+    from io import BytesIO
+
+    from PIL import Image as Picture
+
+    with Picture.open(figure) as opened:
+        whole = opened.convert("RGB")
+    for shades, scale in itertools.product((GREYS, GREYS // 4), LIGHT_SCALES):
+        palette = Picture.new("P", (1, 1))
+        palette.putpalette(_light_colours(shades).tobytes())
+        smaller = whole.resize((round(whole.width * scale), round(whole.height * scale)), Picture.Resampling.LANCZOS)
+        few = smaller.quantize(palette=palette, dither=Picture.Dither.NONE)
+        white = smaller.convert("L").point(lambda value: 255 * (value == 255), "1")
+        few.paste(shades - 1, mask=white)  # Pillow looks for the nearest colour coarsely
+        content = BytesIO()
+        few.save(content, "png", optimize=True)
+        if content.tell() <= LIGHT_BYTES:
+            break
+    else:
+        raise UserError(f"{figure.name}: is too large for a light copy of {LIGHT_BYTES // 1000} kB; draw fewer methods")
+    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    try:
+        partial.write_bytes(content.getvalue())
+        partial.replace(target)
+    except OSError as error:
+        raise UserError(f"{target}: the figure cannot be written ({error.strerror or error})") from error
+    finally:
+        partial.unlink(missing_ok=True)
+    return target
+
+
+def _light_colours(shades: int) -> npt.NDArray[np.uint8]:
+    """RGB: greys, three quarters as many of the errors' scale, the curves' colours, twice paled too."""
+    greys = np.repeat(np.linspace(0, 1, shades)[:, None], 3, axis=1)
+    errors = matplotlib.colormaps["inferno"](np.linspace(0, 1, 3 * shades // 4))[:, :3]
+    curves = np.array([[int(code[i : i + 2], 16) / 255 for i in (1, 3, 5)] for code in OKABE_ITO])
+    parts = [greys, errors, *(1 - share * (1 - curves) for share in (1, 0.5, 0.25))]
+    return np.round(np.concatenate(parts) * 255).astype(np.uint8)
+
+
 def _check(path: Path, reference: Reference, lr: Volume, srs: Mapping[str, FloatArray]) -> None:
     if path.suffix.lower() != ".png":
         raise UserError(f"{path.name}: figures are PNG files; end the name in .png")
@@ -113,13 +173,18 @@ class _SubjectFigure:
         scores: Mapping[str, Mapping[str, float | None]],
     ) -> None:
         self.title, self.reference, self.lr, self.srs, self.scores = title, reference, lr, srs, scores
-        hr = reference.hr
-        self.view = view = choose_view(reference.mask, hr.grid, reference.degraded_axes)
+        hr, self.compared = reference.hr, reference.is_hr
+        degraded = reference.degraded_axes
+        if not self.compared:  # the thick slices of a real scan stay as they are where only their plane is refined
+            degraded = tuple(axis for axis in degraded if self._lr_spacing(axis) > 1.001 * hr.spacing[axis])
+        view = choose_view(reference.mask, hr.grid, degraded)
+        if view.whole(reference.region).any():  # of a stack seen across, LR holds but a part of the slice
+            view = replace(view, window=foreground_window(view, reference.region))
+        self.view = view
         names = list(srs)
         count = -(-len(names) // METHODS_PER_BLOCK)
         per_block = -(-len(names) // count)
         self.blocks = [names[i : i + per_block] for i in range(0, len(names), per_block)]
-        self.compared = reference.is_hr
         self.shown_first = ("HR", "LR") if self.compared else ("LR",)
         columns = len(self.shown_first) + per_block
         self.width = 1600 + 200 * (columns - 3)
@@ -142,7 +207,7 @@ class _SubjectFigure:
         if self.compared:
             self.error_top = self._error_top()
             self.block_high += GAP + max(self.image_high, KEY_HIGH)
-        self.axes = [axis for axis in reference.degraded_axes if hr.data.shape[axis] >= 4]
+        self.axes = [axis for axis in degraded if hr.data.shape[axis] >= 4]
         self.spectra_high = 520 if self.axes else 0
         self.height = 132 + len(self.blocks) * self.block_high + self.spectra_high
         self.figure = Figure(figsize=(self.width / DPI, self.height / DPI), dpi=DPI, facecolor="white")

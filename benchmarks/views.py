@@ -95,10 +95,10 @@ def choose_view(mask: Mask, grid: Grid, degraded_axes: Sequence[int]) -> View:
     spacing = (grid.spacing[rows], grid.spacing[r])
     full = (slice(None), slice(None))
     view = View(plane, through, index, rows, r, (positive[rows], positive[r]), spacing, full)
-    return replace(view, window=_foreground_window(view, mask))
+    return replace(view, window=foreground_window(view, mask))
 
 
-def _foreground_window(view: View, mask: Mask, margin_mm: float = 9.0) -> Window:
+def foreground_window(view: View, mask: Mask, margin_mm: float = 9.0) -> Window:
     """The mask's box in the slice with a margin; a coronal one ends one width below the top, where the neck begins."""
     image = view.whole(mask)
     bounds = []
@@ -112,6 +112,16 @@ def _foreground_window(view: View, mask: Mask, margin_mm: float = 9.0) -> Window
     return slice(top, bottom), slice(left, right)
 
 
+def _section(region: Mask) -> Mask:
+    """``region`` and what it encloses along rows and columns: dark organs (lungs, bones) are no border of the body."""
+    closed = np.ones_like(region)
+    for axis in (0, 1):
+        before = np.maximum.accumulate(region, axis=axis)
+        behind = np.flip(np.maximum.accumulate(np.flip(region, axis), axis=axis), axis)
+        closed &= before & behind
+    return np.asarray(closed)
+
+
 def choose_zoom(view: View, lost: Image, region: Mask, size: tuple[int, int]) -> tuple[int, int]:
     """First row and column of the box of ``size`` in which most energy of HR was lost, the rim left out.
 
@@ -119,7 +129,7 @@ def choose_zoom(view: View, lost: Image, region: Mask, size: tuple[int, int]) ->
     """
     from scipy import ndimage
 
-    inside = np.pad(region, 1)
+    inside = np.pad(_section(region), 1)
     distance = ndimage.distance_transform_edt(inside, sampling=view.spacing)[1:-1, 1:-1]
     rim = RIM_OF_WIDTH * inside.shape[1] * view.spacing[1]
     energy = np.where(distance > min(rim, 0.5 * distance.max()), lost.astype(np.float64), 0.0)

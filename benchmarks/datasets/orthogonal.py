@@ -37,6 +37,8 @@ UPSAMPLING = 20
 _REFINEMENTS = 8
 _COMMON_MM = 1.0
 """Voxel size on which the translation is found."""
+_EDGE_MM = 1.0
+"""Standard deviation of the Gaussian whose gradient shows edges."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,9 +110,10 @@ class AxialView:
 def translation(moving: Volume, fixed: Volume) -> tuple[tuple[float, float, float], float]:
     """How far ``moving`` must be moved to lie on ``fixed`` (mm, RAS), and the correlation of their edges then.
 
-    Both are brought onto a common grid of isotropic voxels over the box that they share, in world coordinates; the
-    shift of the gradient magnitudes is found by cross-correlation (Guizar-Sicairos et al. 2008) under a Hann window,
-    again and again until nothing moves, since a window that stands still draws the shift to zero.
+    Both are blurred in their planes as they are across, and brought onto a common grid of isotropic voxels over the
+    box that they share, in world coordinates; the shift of the gradient magnitudes is found by cross-correlation
+    (Guizar-Sicairos et al. 2008) under the Hann windows of both, again and again until nothing moves, since a window
+    that stands still draws the shift to zero. A stack may lie askew in the box: only what both hold counts.
     """
     import numpy as np
     from scipy import ndimage
@@ -127,23 +130,34 @@ def translation(moving: Volume, fixed: Volume) -> tuple[tuple[float, float, floa
     affine = np.diag([_COMMON_MM] * 3 + [1.0])
     affine[:3, 3] = low
     common = Grid((int(size[0]), int(size[1]), int(size[2])), affine)
-    blur = [max(max(v.spacing) for v in (moving, fixed)) / (2.355 * _COMMON_MM)] * 3
-    taper = _tapered(common.shape)
+    thick = max(max(v.spacing) for v in (moving, fixed))
 
     def edges(volume: Volume) -> Any:
-        return ndimage.gaussian_gradient_magnitude(regrid(volume, common, "linear").data, blur)
+        even = volume.with_data(ndimage.gaussian_filter(volume.data, _evened(volume.spacing, thick)))
+        return ndimage.gaussian_gradient_magnitude(regrid(even, common, "linear").data, _EDGE_MM / _COMMON_MM)
 
-    still, total = edges(fixed), np.zeros(3)
+    still, of_fixed, total = edges(fixed), _window(fixed.grid, common), np.zeros(3)
     for _ in range(_REFINEMENTS):
-        there = edges(_moved(moving, total.tolist()))
+        moved = _moved(moving, total.tolist())
+        there, taper = edges(moved), of_fixed * _window(moved.grid, common)
         step = phase_cross_correlation(still * taper, there * taper, upsample_factor=UPSAMPLING, normalization=None)[0]
         total += step * _COMMON_MM
         if np.linalg.norm(step) < 1 / UPSAMPLING:
             break
-    there = edges(_moved(moving, total.tolist()))
-    agrees = float(np.corrcoef(still.ravel(), there.ravel())[0, 1]) if there.std() and still.std() else 0.0
+    moved = _moved(moving, total.tolist())
+    there, both = edges(moved), (of_fixed > 0) & (_window(moved.grid, common) > 0)
+    varied = both.any() and still[both].std() > 0 and there[both].std() > 0
+    agrees = float(np.corrcoef(still[both], there[both])[0, 1]) if varied else 0.0
     x, y, z = (float(shift) for shift in total)
     return (x, y, z), agrees
+
+
+def _evened(spacing: Sequence[float], thick: float) -> list[float]:
+    """Standard deviations (voxels) that make an axis as blurred as slices ``thick`` mm apart are when interpolated.
+
+    A box of the spacing and the triangle of linear interpolation have the variance spacing² (1/12 + 1/6).
+    """
+    return [(max(thick**2 - step**2, 0.0) / 4) ** 0.5 / step for step in spacing]
 
 
 def _moved(volume: Volume, shift_mm: Sequence[float]) -> Volume:
@@ -160,12 +174,19 @@ def _corners(grid: Grid) -> npt.NDArray[np.float64]:
     return np.asarray((ends @ grid.affine.T)[:, :3])
 
 
-def _tapered(shape: Sequence[int]) -> Any:
-    """A Hann window, so that the border of the box is no edge."""
+def _window(grid: Grid, common: Grid) -> Any:
+    """Hann windows along the axes of ``grid`` on the voxels of ``common``, 0 outside, so that no border is an edge."""
     import numpy as np
 
-    windows = [np.hanning(n + 2)[1:-1] for n in shape]
-    return windows[0][:, None, None] * windows[1][:, None] * windows[2]
+    change = np.linalg.inv(grid.affine) @ common.affine
+    places = [
+        np.arange(n, dtype=float).reshape([-1 if i == j else 1 for i in range(3)]) for j, n in enumerate(common.shape)
+    ]
+    window = np.ones(common.shape)
+    for row, size in zip(change, grid.shape, strict=False):
+        at = (sum(row[j] * places[j] for j in range(3)) + row[3] + 0.5) / size
+        window *= np.where((at > 0) & (at < 1), np.sin(np.pi * at) ** 2, 0)
+    return window
 
 
 class OrthogonalCase(Case):

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mrsr_bench import UserError
-
-if TYPE_CHECKING:
-    from mrsr_bench.volume import Volume
 
 
 def segment_files(
@@ -29,25 +26,25 @@ def segment_files(
 
     from mrsr_bench.benchmarks.comparison import SAME_GRID_VOXELS
     from mrsr_bench.benchmarks.segmentation.segment import segment
-    from mrsr_bench.volume import check_output, load, save
+    from mrsr_bench.volume import Volume, check_output, load, save
 
     if out is not None:
         check_output(out)
     volume = load(image)
-    other: Volume | None = None if reference is None else load(reference)
+    other = None if reference is None else load(reference)
     if other is not None and not volume.grid.same_as(other.grid, SAME_GRID_VOXELS):
         raise UserError(
             f"{image.name}: does not lie on the grid of {reference and reference.name}; "
             "upscale onto the reference's grid first"
         )
-    labels, prepared = segment(volume, parameters, device=device)
+    labels, grid = segment(volume, parameters, device=device)
     found: dict[str, Any] = {
         "image": image.name,
         "structures_found": int(np.unique(labels[labels > 0]).size),
-        "brain_mm3": round(float((labels > 0).sum()) * float(np.prod(prepared.spacing))),
+        "brain_mm3": round(float((labels > 0).sum()) * float(np.prod(grid.spacing))),
     }
     if out is not None:
-        save(prepared.with_data(labels), out)
+        save(Volume(labels.astype(np.float32), grid.affine, provenance=volume.provenance), out)
         found["labels"] = str(out)
     if other is not None:
         from mrsr_bench.benchmarks.metrics.segmentation import parcellation_overlap

@@ -3,7 +3,8 @@
 As ported to PyTorch by Pérez-García (fepegar/highresnet, MIT): a stem to 16 channels; three stages of three residual
 blocks of two 3x3x3 convolutions (16, 32, 64 channels; dilation 1, 2, 4), each convolution after batch norm and ReLU,
 skips padded with zero channels on both sides; then 1x1x1 to 80 and to 160 classes. The parameters' names are the
-port's, so that its weights load as they are.
+port's, so that its weights load as they are: an identity stands where the port has a layer that pads, which the
+convolution does here without a copy.
 """
 
 from __future__ import annotations
@@ -14,17 +15,6 @@ from torch import Tensor, nn
 CLASSES = 160
 RECEPTIVE_RADIUS = 43
 """Voxels: 1 + 6 (1 + 2 + 4)."""
-
-
-class _Padding(nn.Module):
-    """Zeros around a volume; it has no parameters, but a place in the port's numbering."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.width = width
-
-    def forward(self, x: Tensor) -> Tensor:
-        return nn.functional.pad(x, [self.width] * 6)
 
 
 class _Named(nn.Module):
@@ -42,15 +32,15 @@ class _Named(nn.Module):
 
 def _after(inputs: int, outputs: int, size: int, *, activation: bool = True) -> _Named:
     """Convolution, then batch norm and ReLU: the stem and the classifier."""
-    layers: list[nn.Module] = [_Padding(1)] if size > 1 else []
-    layers += [nn.Conv3d(inputs, outputs, size, bias=False), nn.BatchNorm3d(outputs)]
+    layers: list[nn.Module] = [nn.Identity()] if size > 1 else []
+    layers += [nn.Conv3d(inputs, outputs, size, padding=size // 2, bias=False), nn.BatchNorm3d(outputs)]
     return _Named("convolutional_block", layers + ([nn.ReLU(inplace=True)] if activation else []))
 
 
 def _before(inputs: int, outputs: int, dilation: int) -> _Named:
     """Batch norm and ReLU, then a convolution: the inside of a residual block."""
-    convolution = nn.Conv3d(inputs, outputs, 3, dilation=dilation, bias=False)
-    layers = [nn.BatchNorm3d(inputs), nn.ReLU(inplace=True), _Padding(dilation), convolution]
+    convolution = nn.Conv3d(inputs, outputs, 3, padding=dilation, dilation=dilation, bias=False)
+    layers = [nn.BatchNorm3d(inputs), nn.ReLU(inplace=True), nn.Identity(), convolution]
     return _Named("convolutional_block", layers)
 
 

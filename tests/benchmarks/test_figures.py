@@ -6,6 +6,7 @@ import itertools
 import struct
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib
@@ -14,7 +15,7 @@ import pytest
 
 from mrsr_bench import UserError
 from mrsr_bench.benchmarks.degradations import degradations
-from mrsr_bench.benchmarks.figures import draw_subject, power_spectrum
+from mrsr_bench.benchmarks.figures import LIGHT_BYTES, _SubjectFigure, draw_subject, light_copies, power_spectrum
 from mrsr_bench.benchmarks.metrics.region import Reference, reference_of
 from mrsr_bench.benchmarks.views import choose_view, choose_zoom, pixels_per_voxel
 from mrsr_bench.volume import Grid, Volume
@@ -145,6 +146,48 @@ def test_zero_filled_k_space_has_no_power_beyond_the_nyquist_frequency_of_lr():
     assert (power[beyond] < 1e-3 * power_hr[beyond]).all()
 
 
+def test_the_zoom_finds_what_a_dark_organ_holds():
+    region = np.zeros((60, 60), dtype=bool)
+    region[5:55, 5:55] = True
+    region[20:45, 20:45] = False
+    region[30:34, 30:34] = True
+    lost = np.where(region, 1.0, 0.0).astype(np.float32)
+    lost[30:34, 30:34] = 100.0
+    view = choose_view(np.ones((60, 60, 4), dtype=bool), Grid((60, 60, 4), np.eye(4)), (0, 1))
+    row, column = choose_zoom(view, lost, region, (8, 8))
+    assert row <= 30
+    assert row + 8 >= 34
+    assert column <= 30
+    assert column + 8 >= 34
+
+
+def test_light_copies_are_small_named_by_subject_and_keep_white_and_the_curves_colours(tmp_path):
+    from PIL import Image
+
+    reference, lr = subject([2, 2, 1], shape=(64, 64, 16))
+    figure = draw(tmp_path / "sub-1--0a1b2c3d.png", reference, lr, {"linear": reference.hr.data * 0.9})
+    (copy,) = light_copies([figure], tmp_path / "docs" / "figures", "kspace-2x2x1")
+    assert copy == tmp_path / "docs" / "figures" / "kspace-2x2x1--sub-1.png"
+    assert copy.stat().st_size <= LIGHT_BYTES < 300_000
+    assert list(copy.parent.iterdir()) == [copy]
+    with Image.open(copy) as light, Image.open(figure) as heavy:
+        assert 0.4 * heavy.width <= light.width < heavy.width
+        pixels = np.asarray(light.convert("RGB")).reshape(-1, 3)
+    assert (pixels[0] == 255).all()
+    assert (pixels == (0x00, 0x72, 0xB2)).all(axis=1).sum() > 50  # the first method's curve
+    assert len(np.unique(pixels, axis=0)) <= 248
+
+
+def test_what_cannot_become_a_light_copy_is_said(tmp_path):
+    from PIL import Image
+
+    noise = np.random.default_rng(3).integers(0, 256, (2600, 2600, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / "sub-1--0a1b2c3d.png")
+    with pytest.raises(UserError, match="too large"):
+        light_copies([tmp_path / "sub-1--0a1b2c3d.png"], tmp_path / "out", "p")
+    assert not list((tmp_path / "out").iterdir())
+
+
 @pytest.mark.parametrize(("methods", "wide"), [(1, 1600), (4, 2200), (5, 2000), (8, 2200)])
 def test_any_number_of_methods_fits_on_a_tiny_volume(tmp_path, methods, wide):
     reference, lr = subject([2, 2, 1])
@@ -159,6 +202,30 @@ def test_one_degraded_axis_and_long_thin_voxels_can_be_drawn(tmp_path):
     assert reference.degraded_axes == (2,)
     sr = regrid(lr, reference.hr.grid, "linear").data
     png_size(draw(tmp_path / "f.png", reference, lr, {"linear": sr}, linear={"psnr": 20.0, "ssim": 0.5}))
+
+
+def test_a_real_stack_refined_in_plane_is_shown_in_plane(tmp_path):
+    """Its slices are thick, and remain so."""
+    scan = Volume(subject([2, 2, 1])[0].hr.data, np.diag([1.0, 1.0, 4.0, 1.0]))
+    kind = degradations.get("as_acquired")
+    params = kind.sample(np.random.default_rng(0), scan, {"factor": [2, 2, 1]})
+    lr, stand_in = kind.apply(scan, params), kind.reference(scan, params)
+    reference = replace(reference_of(stand_in, lr), is_hr=False)
+    assert lr.acquisition[2].kind == "box"
+    figure = _SubjectFigure("sub-1", reference, lr, {"cubic": stand_in.data}, {})
+    assert figure.view.plane == "Axial"
+    assert figure.axes == [0, 1]
+    png_size(draw(tmp_path / "f.png", reference, lr, {"cubic": stand_in.data}, cubic={"piqe": 40.0}))
+
+
+def test_only_what_lr_holds_is_shown(tmp_path):
+    reference, lr = subject([2, 2, 1], shape=(64, 64, 16))
+    region = reference.region.copy()
+    region[:, :40] = region[:, 50:] = False
+    figure = _SubjectFigure("sub-1", replace(reference, region=region), lr, {"same": reference.hr.data}, {})
+    rows, columns = figure.view.window
+    assert rows.stop - rows.start == 10 + 2 * 9
+    assert columns.stop - columns.start > 50
 
 
 def test_equal_input_gives_equal_files_and_leaves_matplotlib_as_it_was(tmp_path):

@@ -90,6 +90,19 @@ def test_the_translation_and_the_gain_between_the_scans_are_found_and_recorded()
     assert pair.params["correlation"] > 0.8
 
 
+def test_stacks_askew_in_the_box_that_they_share_are_compared_where_both_are():
+    """As a prostate's are: turned about R-L; much of the box around such a stack lies outside it."""
+    turn = np.eye(4)
+    turn[1:3, 1:3] = [[np.cos(0.35), -np.sin(0.35)], [np.sin(0.35), np.cos(0.35)]]
+    tra = axial()
+    narrow = np.array([[1.0, 0, 0, -30], [0, 0, 3.0, -18], [0, 1.0, 0, -30], [0, 0, 0, 1]])
+    cor = sampled((61, 61, 13), turn @ narrow)
+    tra = sampled(tra.data.shape, turn @ tra.affine, shift=(2.0, -1.5, 1.0))
+    shift, correlation = translation(cor, tra)
+    assert shift == pytest.approx((2.0, -1.5, 1.0), abs=0.4)
+    assert correlation > 0.8
+
+
 def test_the_right_volume_scores_better_than_interpolation():
     pair, protocol = pair_of(coronal(), axial(shift=(2, -1.5, 1), gain=1.4))
     reference = reference_under(protocol, pair)

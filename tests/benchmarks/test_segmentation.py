@@ -181,6 +181,82 @@ def test_windows_with_enough_margin_are_the_whole():
     assert 0 < at_once.mean() < 1
 
 
+class Labelled:
+    """Stands in for the network: counts how often it is asked."""
+
+    def __init__(self):
+        self.asked = 0
+
+    def to(self, device):
+        return self
+
+    def labels(self, x):
+        self.asked += 1
+        return (x > 0).short()[:, 0]
+
+
+@pytest.fixture
+def labelled(monkeypatch, tmp_path):
+    monkeypatch.setenv("MRSR_BENCH_HOME", str(tmp_path))
+    network = Labelled()
+    monkeypatch.setattr(segmenting, "parameter_file", lambda path: path)
+    monkeypatch.setattr(segmenting, "load_network", lambda path: network)
+    monkeypatch.setattr(segmenting, "prepared", lambda v: v.with_data(v.data - v.data.mean()))
+    return network
+
+
+def stored_labels(root):
+    return sorted((root / "segmentation" / "labels").iterdir())
+
+
+def test_labels_are_kept_for_the_same_image_and_no_other(labelled, tmp_path):
+    hr, _ = phantom_like()
+    first, grid = segmenting.segment(hr, device="cpu")
+    again, same = segmenting.segment(Volume(hr.data.copy(), hr.affine.copy()), device="cpu")
+    assert labelled.asked == 1
+    assert np.array_equal(first, again)
+    assert first.any()
+    assert grid.same_as(same)
+    segmenting.segment(hr.with_data(hr.data * np.float32(1.001)), device="cpu")
+    moved = hr.affine.copy()
+    moved[0, 3] += 1
+    segmenting.segment(Volume(hr.data, moved), device="cpu")
+    assert labelled.asked == 3
+    assert len(stored_labels(tmp_path)) == 3
+
+
+def test_a_change_of_the_way_makes_kept_labels_stale(labelled, monkeypatch):
+    hr, _ = phantom_like()
+    segmenting.segment(hr, device="cpu")
+    monkeypatch.setattr(segmenting, "VERSION", segmenting.VERSION + 1)
+    segmenting.segment(hr, device="cpu")
+    assert labelled.asked == 2
+
+
+@pytest.mark.parametrize("damage", [b"", b"PK\x03\x04 cut off", None])
+def test_damaged_labels_are_done_again_and_mended(labelled, tmp_path, damage):
+    hr, _ = phantom_like()
+    first, _ = segmenting.segment(hr, device="cpu")
+    (file,) = stored_labels(tmp_path)
+    if damage is None:
+        np.savez_compressed(file, labels=first[:-1])
+    else:
+        file.write_bytes(damage)
+    again, _ = segmenting.segment(hr, device="cpu")
+    assert labelled.asked == 2
+    assert np.array_equal(first, again)
+    segmenting.segment(hr, device="cpu")
+    assert labelled.asked == 2
+    assert stored_labels(tmp_path) == [file]
+
+
+def test_labels_that_cannot_be_kept_are_given_all_the_same(labelled, tmp_path):
+    (tmp_path / "segmentation").write_text("a file where a folder should be")
+    hr, _ = phantom_like()
+    labels, _ = segmenting.segment(hr, device="cpu")
+    assert labels.any()
+
+
 @pytest.mark.skipif(not SHARED.is_file(), reason="the parameters of HighRes3DNet are not beside the repository")
 def test_the_published_parameters_fit_and_are_recognised():
     network = parameters.load_network(SHARED)
