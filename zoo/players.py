@@ -35,9 +35,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from mrsr_bench.zoo.patches import Batch
-    from mrsr_bench.zoo.recipe import Loss, Optimiser, Stage
+    from mrsr_bench.zoo.recipe import Optimiser, Stage
 
-_OF_PAIRS: dict[Loss, Callable[[Tensor, Tensor], Tensor]] = {"l1": l1, "mse": mse}
+_OF_PAIRS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"l1": l1, "mse": mse}
 
 Record = dict[str, float]
 Check = Callable[[Record], None]
@@ -276,7 +276,7 @@ class Cycle(Adversaries):
             terms.append(("joint_sparsifying", joint_sparsifying(sr, reference, table.stage.tau)))
         return table.total(record, terms)
 
-    def _pairs(self, coarse: Tensor, lr: Tensor) -> Iterator[tuple[Loss, Tensor]]:
+    def _pairs(self, coarse: Tensor, lr: Tensor) -> Iterator[tuple[str, Tensor]]:
         """What the second network's LR is compared with LR by."""
         for name, loss in _OF_PAIRS.items():
             if name in self.table.stage.losses:

@@ -133,7 +133,7 @@ def run_stack(
     size = stack.shape[1:]
     by = tuple(scale) if scale is not None else (1,) * len(size)
     out = np.empty((len(stack), *(n * f for n, f in zip(size, by, strict=True))), dtype=np.float32)
-    images = torch.from_numpy(np.ascontiguousarray(stack, dtype=np.float32))
+    images = torch.from_numpy(np.require(stack, np.float32, ("C", "W")))
     cut = tiles(size, tiling)
     work = [(index, tile) for index in range(len(stack)) for tile in cut]
     for group in _batches(work, batch):

@@ -169,8 +169,8 @@ class Trainer:
         saved = self._newest()
         if saved is not None and saved["identity"] != self.identity:
             raise UserError(
-                f"{self.folder} holds a training of another recipe, data set or seed; "
-                "pass --fresh to start anew, or another --out"
+                f"{self.folder} holds a training of another recipe, data set or seed, or of other weights to begin "
+                "with; pass --fresh to start anew, or another --out"
             )
         if saved is not None:
             self.progress = Progress(**saved["progress"])

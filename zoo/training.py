@@ -120,12 +120,15 @@ def train_method(
     seed: int = 0,
     terms: str | None = None,
     perceptual_weights: Path | None = None,
+    weights: Path | None = None,
 ) -> Path:
     """Train ``model`` on ``dataset`` and install the weights in the local store.
 
     ``task`` is a protocol, or a group of tasks that one file of weights serves (``thick`` of `MethodSpec.groups`).
     ``terms`` is what the card says of the data's sources and terms, where the dataset itself cannot know.
     ``perceptual_weights`` holds the parameters of the perceptual loss's backbone, where its recipe has one.
+    ``weights`` of the same network, for whatever task, are what the training begins with: all stages of the recipe
+    follow, as when weights are tuned to data of one's own.
 
     Returns:
         The folder of the weights (`mrsr_bench.zoo.weights`).
@@ -152,7 +155,10 @@ def train_method(
     device = choose_device(device)
     processes = PartialState(cpu=device == "cpu")
     with processes.main_process_first():
-        chosen, initial, parent = _start_from_twin(spec, protocols[0], chosen, folder, fresh=fresh)
+        if weights is not None:
+            initial, parent = _start_from(spec, weights, chosen)
+        else:
+            chosen, initial, parent = _start_from_twin(spec, protocols[0], chosen, folder, fresh=fresh)
         store = folder.parent / "volumes"
         prepared = [prepare(cases, protocols, chosen.regrid, seed, store, spec) for cases in (train, val)]
     network = build_network(spec, chosen.network, seed=seed)
@@ -207,6 +213,26 @@ def _hardware(device: str) -> str:
     if device.startswith("cuda"):
         return torch.cuda.get_device_name(device)
     return f"{cpu_model()}, {torch.get_num_threads()} threads"
+
+
+def _start_from(spec: MethodSpec, path: Path, recipe: Recipe) -> tuple[dict[str, Any], str]:
+    """The tensors and the SHA-256 of the weights that a training begins with.
+
+    Raises:
+        UserError: there are none, or they are of another network or input.
+    """
+    from mrsr_bench.zoo.weights import find_weights, load_tensors
+
+    given = find_weights(spec, None, path)
+    assert given is not None  # an explicit path is there or refused
+    for entry, wanted in (("regrid", recipe.regrid), ("network", recipe.network)):
+        if given.config[entry] != wanted:
+            raise UserError(
+                f"{path}: these weights were trained with {entry} {given.config[entry]}, and the recipe "
+                f"{recipe.name} has {wanted}; choose a recipe with the same, or write one"
+            )
+    print(f"starting from {given.file}", file=sys.stderr)
+    return load_tensors(given), given.sha256
 
 
 def _start_from_twin(

@@ -18,7 +18,7 @@ from mrsr_bench.zoo.cards import add_scores
 from mrsr_bench.zoo.inference import build_network, load_method
 from mrsr_bench.zoo.methods import methods
 from mrsr_bench.zoo.training import train_method
-from mrsr_bench.zoo.weights import MODEL, describe, find_weights, load_into, verify_golden
+from mrsr_bench.zoo.weights import MODEL, describe, find_weights, load_into, sha256_of_file, verify_golden
 
 MODEL_NAME = "mdcsrn_b1u2_k2"
 TASK = "kspace-2x2x1"
@@ -195,6 +195,31 @@ def test_a_gan_starts_from_its_twin_where_there_is_one(trained, tmp_path, capsys
     assert config["trained"]["parent_sha256"] == twin.sha256
     assert [stage["name"] for stage in config["recipe"]["stages"]] == ["gan"]
     assert "starting from the weights of mdcsrn_b1u2_k2" in capsys.readouterr().err
+
+
+def test_a_training_begins_with_the_weights_that_are_named(trained, tmp_path, copy_of_weights, monkeypatch, capsys):
+    monkeypatch.setenv("MRSR_BENCH_HOME", str(tmp_path / "home"))
+    still = {**RECIPE["stages"][0], "generator": {"lr": 1e-12}, "steps": 1, "ema": 0.0, "validate_every": 1}
+    recipe = tmp_path / "tune.yaml"
+    recipe.write_text(yaml.safe_dump({**RECIPE, "name": "tune", "stages": [still]}))
+
+    def tune(**more):
+        place = {"recipe": str(recipe), "out": tmp_path / "checkpoints", **more}
+        return train_method(MODEL_NAME, FolderDataset(trained.data), **place)
+
+    before, after = load_file(copy_of_weights), load_file(tune(weights=copy_of_weights) / MODEL)
+    running = ("running_mean", "running_var", "num_batches_tracked")
+    assert all(torch.equal(before[key], after[key]) for key in before if not key.endswith(running))
+    config = json.loads((tmp_path / "home" / "weights" / f"{MODEL_NAME}--{TASK}" / "config.json").read_text())
+    assert config["trained"]["parent_sha256"] == sha256_of_file(copy_of_weights)
+    assert f"starting from {copy_of_weights}" in capsys.readouterr().err
+    with pytest.raises(UserError, match="other weights to begin with"):
+        tune()
+    recipe.write_text(yaml.safe_dump({**RECIPE, "name": "tune", "stages": [still], "regrid": "linear"}))
+    with pytest.raises(UserError, match=r"w.safetensors: these weights were trained with regrid .* has linear"):
+        tune(weights=copy_of_weights, fresh=True)
+    with pytest.raises(UserError, match="no such weights file"):
+        tune(weights=tmp_path / "none.safetensors")
 
 
 @pytest.fixture

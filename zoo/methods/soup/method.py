@@ -20,7 +20,12 @@ FACTORS = (1.0, 6.0)
 """The factors a multi-scale network answers to."""
 FEATURES, DEPTH = 32, 12
 RRDB_FACTOR, RRDB_BLOCKS, RRDB_FEATURES, RRDB_GROWTH = 4, 3, 32, 32
-RECIPES = {"paper": "recipes/paper.yaml", "quick": "recipes/quick.yaml", "long": "recipes/long.yaml"}
+RECIPES = {
+    "paper": "recipes/paper.yaml",
+    "quick": "recipes/quick.yaml",
+    "long": "recipes/long.yaml",
+    "tune": "recipes/tune.yaml",
+}
 GAN_RECIPES = {"paper": "recipes/paper_gan.yaml", "quick": "recipes/quick_gan.yaml"}
 RRDB_RECIPES = {"paper": "recipes/paper_rrdb.yaml", "quick": "recipes/quick_rrdb.yaml"}
 DEVIATIONS = (
