@@ -70,20 +70,51 @@ def run(
     seed: Seed = 0,
     fresh: Annotated[bool, typer.Option("--fresh", help="Compute everything again.")] = False,
     figures: Annotated[bool, typer.Option(help="Draw a figure of each subject.")] = True,
+    pictures: Annotated[
+        Path | None, typer.Option(help="A folder for copies of the figures that are light enough for a page.")
+    ] = None,
     fold: Fold = None,
+    metrics: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Metrics beside the protocol's: names, all or none; default: errors in and beyond LR's band, "
+            "resolution, hfen, gmsd, and tissue_dice of the phantom, wherever SR is computed anyway."
+        ),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Evaluate methods on a dataset under a protocol."""
     from mrsr_bench.benchmarks import tables
     from mrsr_bench.benchmarks.evaluate import Request, evaluate
 
+    if pictures is not None and (pictures.is_file() or not figures):
+        raise UserError(f"--pictures {pictures}: expected a folder, and figures to copy (not --no-figures)")
     request = Request(
-        model, dataset, protocol, split, subjects, suffix, weights, train, device, out, seed, fresh, figures, fold=fold
+        model,
+        dataset,
+        protocol,
+        split,
+        subjects,
+        suffix,
+        weights,
+        train,
+        device,
+        out,
+        seed,
+        fresh,
+        figures,
+        fold=fold,
+        metrics=metrics or None,
     )
     with tables.stdout_kept_clean(), tables.progress() as notify:
         report = evaluate(request, notify)
     tables.emit(report.result, json, lambda: tables.run_report(report))
     tables.say(tables.run_places(report))
+    if pictures is not None:
+        from mrsr_bench.benchmarks.figures import light_copies
+
+        copies = light_copies(report.figures, pictures, report.protocol.name)
+        tables.say([f"picture: {copy}" for copy in copies])
     if report.failed:
         raise typer.Exit(EXIT_USER)
 
@@ -103,6 +134,10 @@ def train(
     terms: Annotated[str | None, typer.Option(help="What the card says of the data's sources and terms.")] = None,
     perceptual_weights: Annotated[
         Path | None, typer.Option(help="Parameters of the perceptual loss's backbone (safetensors, timm's names).")
+    ] = None,
+    weights: Annotated[
+        Path | None,
+        typer.Option(help="Begin with these weights of the same network: a path, or hf:user/name@revision."),
     ] = None,
     fold: Fold = None,
 ) -> None:
@@ -127,6 +162,7 @@ def train(
         seed=seed,
         terms=terms,
         perceptual_weights=perceptual_weights,
+        weights=weights,
     )
 
 

@@ -21,6 +21,9 @@ def report(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Runs' folders, or folders of them.")],
     out: Annotated[Path, typer.Option(help="Where the page, figures and tables go.")] = Path("report"),
     markdown: Annotated[Path | None, typer.Option(help="Another place for the Markdown tables.")] = None,
+    metrics: Annotated[
+        list[str] | None, typer.Option(help="Metrics for the first tables beside the protocol's: names.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Report stored runs: one page, figures, LaTeX and Markdown tables."""
@@ -28,7 +31,7 @@ def report(
     from mrsr_bench.benchmarks.report import write_report
 
     with tables.stdout_kept_clean():
-        found = write_report(runs, out, markdown=markdown)
+        found = write_report(runs, out, markdown=markdown, metrics=metrics or ())
     tables.emit(found, json, lambda: "\n".join(found["files"]))
 
 
@@ -51,6 +54,7 @@ def reproduce(
     out: Annotated[Path, typer.Option(help="Where runs and the table are stored.")] = Path("runs"),
     seed: Seed = 0,
     fresh: Annotated[bool, typer.Option("--fresh", help="Compute everything again.")] = False,
+    page: Annotated[Path | None, typer.Option(help="Another folder for the page and its figure.")] = None,
     json: Json = False,
 ) -> None:
     """Run what a paper's table or figure ran, ours beside the paper's, and check its claims."""
@@ -58,7 +62,7 @@ def reproduce(
     from mrsr_bench.benchmarks.reproduce import Request, reproduce
     from mrsr_bench.benchmarks.reproduction_tables import rendered
 
-    request = Request(name, dataset, subjects, split, suffix, train, steps, device, out, seed, fresh)
+    request = Request(name, dataset, subjects, split, suffix, train, steps, device, out, seed, fresh, page)
     with tables.stdout_kept_clean(), tables.progress() as notify:
         found = reproduce(request, notify)
     tables.emit(found, json, lambda: rendered(found))

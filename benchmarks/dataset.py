@@ -79,6 +79,8 @@ class Dataset(ABC):
     name: str
     summary: str
     terms: str
+    synthetic: bool = False
+    """Whether its images are computed: scores on them prove the machinery, not a method."""
 
     @abstractmethod
     def cases(self, split: str, *, seed: int = 0) -> Sequence[Case]:

@@ -21,6 +21,7 @@ from mrsr_bench.benchmarks.intensities import as_stated
 from mrsr_bench.benchmarks.protocol import Protocol, get_protocol, sha256_of
 from mrsr_bench.benchmarks.results import PieceStore, Row, check_writable, file_name, piece_key, plain
 from mrsr_bench.benchmarks.summary import Report, report_of
+from mrsr_bench.benchmarks.supplement import STORED, Supplement, supplement_of
 
 if TYPE_CHECKING:
     from mrsr_bench.benchmarks.dataset import Case, Dataset, Pair
@@ -43,7 +44,8 @@ Notify = Callable[[str, int, int], None]
 class Request:
     """What ``mrsr-bench run`` was asked for; ``subjects`` is how many, None for all.
 
-    ``steps`` shortens a training that ``train`` starts; ``fold`` (from 0) is the part of a cross-validation to test on.
+    ``steps`` shortens a training that ``train`` starts; ``fold`` (from 0) is the part of a cross-validation to test on;
+    ``metrics`` are asked for beside the protocol's (None: `mrsr_bench.benchmarks.supplement.USUAL`).
     """
 
     models: Sequence[str]
@@ -61,6 +63,7 @@ class Request:
     figures: bool = True
     steps: int | None = None
     fold: int | None = None
+    metrics: Sequence[str] | None = None
 
 
 def model_names(typed: Iterable[str]) -> list[str]:
@@ -133,6 +136,7 @@ def evaluate(request: Request, notify: Notify | None = None) -> Report:
         raise UserError(
             f"the protocol {protocol.name} has no reference, so {', '.join(compared)} cannot be among its metrics"
         )
+    supplement = supplement_of(request.metrics, protocol, keys)
     admission = Admission(
         protocol,
         degradation,
@@ -153,7 +157,7 @@ def evaluate(request: Request, notify: Notify | None = None) -> Report:
                 refuse_seen(entrant.typed, entrant.method, dataset, list(subjects))
             except UserError as error:
                 entrant.error, entrant.method = str(error), None
-    evaluation = Evaluation(request, protocol, degradation, specs_of_metrics, dataset.name, notify)
+    evaluation = Evaluation(request, protocol, degradation, specs_of_metrics, dataset.name, notify, supplement)
     with exact_float32() if with_torch else nullcontext():
         figures = evaluation.run(entrants, subjects)
     return report_of(
@@ -162,9 +166,9 @@ def evaluate(request: Request, notify: Notify | None = None) -> Report:
         figures,
         protocol=protocol,
         dataset=dataset.name,
-        synthetic=bool(getattr(dataset, "synthetic", dataset.name.startswith("phantom"))),
+        synthetic=dataset.synthetic,
         split=split,
-        metrics=list(keys),
+        metrics=[*keys, *(supplement.specs if supplement.asked else ())],
         seed=request.seed,
         out=request.out,
     )
@@ -172,12 +176,14 @@ def evaluate(request: Request, notify: Notify | None = None) -> Report:
 
 @dataclass
 class Draft:
-    """A piece in the making: one method on one subject."""
+    """A piece in the making: one method on one subject; ``stored`` is what is there of it and lacks some metrics."""
 
     rows: list[Row] = field(default_factory=list)
+    curves: dict[str, Any] = field(default_factory=dict)
     images: list[dict[str, Any]] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
     peak_memory_mb: float = 0.0
+    stored: dict[str, Any] | None = None
 
 
 class Evaluation:
@@ -191,7 +197,9 @@ class Evaluation:
         metrics: Mapping[str, MetricSpec],
         dataset: str,
         notify: Notify | None,
+        supplement: Supplement | None = None,
     ) -> None:
+        self.supplement = supplement or Supplement()
         self.request, self.protocol, self.degradation, self.metrics = request, protocol, degradation, metrics
         self.dataset, self.store = dataset, PieceStore(request.out)
         self._notify, self._done, self._total = notify, 0, 0
@@ -210,7 +218,7 @@ class Evaluation:
                 key = entrant.keys[subject] = piece_key(entrant.base, subject, images)
                 stored = None if self.request.fresh else self.store.get(key)
                 if stored is not None:
-                    entrant.pieces[subject] = stored
+                    entrant.pieces[subject] = self.supplement.current(stored)
             figure = self._figure_path(subject, active)
             redraw = self.request.figures and (self.request.fresh or not figure.exists())
             self._run_subject(subject, cases, active, figure if redraw else None)
@@ -226,6 +234,9 @@ class Evaluation:
     def _run_subject(self, subject: str, cases: Sequence[Case], active: Sequence[Entrant], figure: Path | None) -> None:
         """Score what is not stored; a figure (of the first image) needs the SR of every method once more."""
         drafts = {e.typed: Draft() for e in active if subject not in e.pieces}
+        for e in active:
+            if e.typed not in drafts and self.supplement.lacking(e.pieces[subject]):
+                drafts[e.typed] = Draft(stored=e.pieces[subject])
         for index, case in enumerate(cases):
             pictured = figure is not None and index == 0
             running = [e for e in active if e.error is None and (pictured or e.typed in drafts)]
@@ -243,7 +254,9 @@ class Evaluation:
                     continue
                 if entrant.typed in drafts:
                     draft = drafts[entrant.typed]
-                    draft.rows += self.rows(subject, case.image, sr, reference, pair)
+                    wanted = self._keys(draft, pair)
+                    scored, draft.curves[case.image] = self.scored(subject, case.image, sr, reference, pair, wanted)
+                    draft.rows += scored
                     draft.images.append(image_facts(case, pair, reference))
                     draft.seconds.append(seconds)
                     draft.peak_memory_mb = max(draft.peak_memory_mb, memory)
@@ -255,35 +268,66 @@ class Evaluation:
                 rows = {e.typed: self._rows_so_far(e, subject, drafts) for e in running if e.typed in srs}
                 self._draw(figure, subject, reference, pair, srs, rows)
 
-    def rows(self, subject: str, image: str, sr: FloatArray, reference: Reference, pair: Pair) -> list[Row]:
-        """All scores of one SR volume."""
+    def _keys(self, draft: Draft, pair: Pair) -> list[str]:
+        """The metrics that an image of a draft is to be scored by."""
+        lacking = None if draft.stored is None else self.supplement.lacking(draft.stored)
+        further = self.supplement.keys_for(labels=pair.labels is not None, only=lacking)
+        return further if draft.stored is not None else [*self.metrics, *further]
+
+    def scored(
+        self,
+        subject: str,
+        image: str,
+        sr: FloatArray,
+        reference: Reference,
+        pair: Pair,
+        keys: Sequence[str] | None = None,
+    ) -> tuple[list[Row], dict[str, Any]]:
+        """All scores of one SR volume, and the curves that scores were read from, by metric."""
         from mrsr_bench.benchmarks.metrics import score
 
-        keys = list(self.metrics)
+        specs = {**self.metrics, **self.supplement.specs}
+        if keys is None:
+            keys = [*self.metrics, *self.supplement.keys_for(labels=pair.labels is not None)]
         degradation = None if self.protocol.of_real_pairs else self.degradation
         scores = score(sr, reference, keys, lr=pair.lr, degradation=degradation, params=pair.params, labels=pair.labels)
-        rows = []
+        rows, curves = [], {}
         for s in scores:
-            convention, reason = self.metrics[s.metric].convention, s.reason
-            if pair.unaligned is not None and self.metrics[s.metric].reference:
+            convention, reason = specs[s.metric].convention, s.reason
+            if pair.unaligned is not None and specs[s.metric].reference:
                 reason = pair.unaligned
             rows.append(Row(subject, image, s.slice, s.metric, convention, s.value, reason, s.mark))
+            if s.curve is not None:
+                curves[s.metric] = dict(s.curve)
         if pair.noise_free is not None:
             clean = replace(reference, hr=pair.noise_free)
-            for s in score(sr, clean, [key for key in NOISE_FREE if key in self.metrics]):
-                convention = f"{self.metrics[s.metric].convention}; against the noise-free object"
+            for s in score(sr, clean, [key for key in NOISE_FREE if key in keys]):
+                convention = f"{specs[s.metric].convention}; against the noise-free object"
                 name = f"{s.metric}_noise_free"
                 rows.append(Row(subject, image, s.slice, name, convention, s.value, s.reason, s.mark))
-        return rows
+        return rows, curves
 
     def _finish(self, subject: str, entrant: Entrant, draft: Draft) -> dict[str, Any]:
-        piece = plain(
-            {
-                **asdict(draft),
+        made = {
+            key: self.supplement.ingredients[key]
+            for key in {row.metric for row in draft.rows}
+            if key in self.supplement.ingredients
+        }
+        piece: dict[str, Any]
+        if draft.stored is not None:
+            piece = dict(draft.stored)
+            piece["rows"] = [*piece["rows"], *(asdict(row) for row in draft.rows)]
+            before = piece.get("curves", {})
+            piece["curves"] = {image: {**before.get(image, {}), **of} for image, of in draft.curves.items()}
+            piece[STORED] = {**piece.get(STORED, {}), **made}
+        else:
+            piece = {
+                **{name: value for name, value in asdict(draft).items() if name != "stored"},
+                STORED: made,
                 "environment": self._environment(entrant.device),
                 "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             }
-        )
+        piece = plain(piece)
         self.store.put(entrant.keys[subject], piece)
         return dict(piece)
 
@@ -296,8 +340,9 @@ class Evaluation:
 
     @staticmethod
     def _rows_so_far(entrant: Entrant, subject: str, drafts: Mapping[str, Draft]) -> list[Row]:
-        if entrant.typed in drafts:
-            return drafts[entrant.typed].rows
+        draft = drafts.get(entrant.typed)
+        if draft is not None and draft.stored is None:
+            return draft.rows
         return [Row(**row) for row in entrant.pieces[subject]["rows"]]
 
     def _draw(

@@ -273,6 +273,7 @@ def _scored(predictions: Path, request: Request, manifest: Mapping[str, Any] | N
     from mrsr_bench.benchmarks.metrics import metrics
     from mrsr_bench.benchmarks.results import Row, check_writable, ingredients, piece_key, plain
     from mrsr_bench.benchmarks.summary import report_of
+    from mrsr_bench.benchmarks.supplement import STORED, supplement_of
 
     protocol, dataset, split, subjects = _opened(request)
     files = _predictions(predictions, [case for cases in subjects.values() for case in cases])
@@ -294,12 +295,14 @@ def _scored(predictions: Path, request: Request, manifest: Mapping[str, Any] | N
     )
     entrant = Entrant(name, method=_Brought(name), base=base)  # type: ignore[arg-type]
     run = RunRequest([name], request.dataset, protocol.name, split, out=request.out, seed=request.seed, figures=False)
-    evaluation = Evaluation(run, protocol, degradation, specs, dataset.name, notify)
+    supplement = supplement_of(None, protocol, specs)
+    evaluation = Evaluation(run, protocol, degradation, specs, dataset.name, notify, supplement)
     exported = {image["image"]: image for image in (manifest or {}).get("images", ())}
     usable = 0
     for done, (subject, cases) in enumerate(subjects.items()):
         rows: list[Row] = []
         images: list[dict[str, Any]] = []
+        curves: dict[str, Any] = {}
         digests = []
         for case in cases:
             if notify is not None:
@@ -314,7 +317,8 @@ def _scored(predictions: Path, request: Request, manifest: Mapping[str, Any] | N
                 conventions = {key: spec.convention for key, spec in specs.items()}
                 rows += [Row(subject, case.image, None, key, conventions[key], None, str(error)) for key in specs]
                 continue
-            rows += evaluation.rows(subject, case.image, sr, reference, pair)
+            found, curves[case.image] = evaluation.scored(subject, case.image, sr, reference, pair)
+            rows += found
             digests.append((case.image, digest))
             usable += 1
         entrant.keys[subject] = piece_key(base, subject, digests)
@@ -322,6 +326,8 @@ def _scored(predictions: Path, request: Request, manifest: Mapping[str, Any] | N
             plain(
                 {
                     "rows": [vars(row) for row in rows],
+                    "curves": curves,
+                    STORED: dict(supplement.ingredients),
                     "images": [{**facts, "prediction_sha256": dict(digests).get(facts["image"])} for facts in images],
                     "seconds": [],
                     "peak_memory_mb": None,
@@ -339,7 +345,7 @@ def _scored(predictions: Path, request: Request, manifest: Mapping[str, Any] | N
         {},
         protocol=protocol,
         dataset=dataset.name,
-        synthetic=bool(getattr(dataset, "synthetic", dataset.name.startswith("phantom"))),
+        synthetic=dataset.synthetic,
         split=split,
         metrics=list(specs),
         seed=request.seed,

@@ -41,7 +41,7 @@ class FoldDataset(Dataset):
         self.whole, self.fold, self.count, self.seed = dataset, fold, count, seed
         self.name = f"{dataset.name}-fold-{fold}-of-{count}"
         self.summary, self.terms = dataset.summary, dataset.terms
-        self.synthetic = bool(getattr(dataset, "synthetic", dataset.name.startswith("phantom")))
+        self.synthetic = dataset.synthetic
 
     @property
     def folder(self) -> str:

@@ -46,7 +46,8 @@ class MetricSpec:
 class Score:
     """One value of one metric: of the subject, of one slice, or of one ``structure``. Never NaN or infinite.
 
-    A ``value`` of None comes with the ``reason``; ``mark`` is a short note on a value that needs one.
+    A ``value`` of None comes with the ``reason``; ``mark`` is a short note on a value that needs one; ``curve`` is what
+    the value was read from, where that is worth storing: lists of numbers by name.
     """
 
     metric: str
@@ -55,6 +56,7 @@ class Score:
     reason: str | None = None
     mark: str | None = None
     structure: str | None = None
+    curve: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, eq=False)

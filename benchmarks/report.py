@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -10,19 +9,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mrsr_bench import UserError
-from mrsr_bench.benchmarks.results import check_writable, file_name, plain, write_text
+from mrsr_bench.benchmarks.results import check_writable, file_name, plain, write_bytes, write_text
 
 if TYPE_CHECKING:
     from mrsr_bench.benchmarks.reports.content import Content, Section
-    from mrsr_bench.benchmarks.reports.plots import Plot
+    from mrsr_bench.benchmarks.reports.drawing import Plot
+    from mrsr_bench.leaderboards.rank import Ranking
 
 PAGE, TABLE_TEX, TABLE_MD = "index.html", "tables.tex", "table.md"
 
 
-def write_report(runs: Sequence[str | Path], out: Path, *, markdown: Path | None = None) -> dict[str, Any]:
+def write_report(
+    runs: Sequence[str | Path], out: Path, *, markdown: Path | None = None, metrics: Sequence[str] = ()
+) -> dict[str, Any]:
     """Write the report of ``runs`` (run folders, or folders of them) to ``out``; returns the object of ``--json``.
 
-    ``markdown`` is another place for the Markdown tables than ``out``. Nothing is written before all of it is made.
+    ``markdown`` is another place for the Markdown tables than ``out``; ``metrics`` join those of the protocol in the
+    first tables, all others stand in a table of their own. Nothing is written before all of it is made.
 
     Raises:
         UserError: there is no run, one cannot be read, runs of one table scored different images, or ``out`` cannot be
@@ -36,7 +39,7 @@ def write_report(runs: Sequence[str | Path], out: Path, *, markdown: Path | None
 
     if not runs:
         raise UserError("name at least one run: a folder as `mrsr-bench run` writes it, or a folder of them")
-    content = content_of(runs, _command(runs, out, markdown))
+    content = content_of(runs, _command(runs, out, markdown, metrics), metrics)
     check_writable(out)
     plots = _plots(content)
     drawn = light_pngs(plots)
@@ -47,14 +50,15 @@ def write_report(runs: Sequence[str | Path], out: Path, *, markdown: Path | None
         for subject, file in pictured(section)[0]:
             images[out / f"{section.slug}--{file_name(subject)}.png"] = file.read_bytes()
     for path, png in images.items():
-        _write_bytes(path, png)
+        write_bytes(path, png)
     for path, text in texts.items():
         write_text(path, text)
     return dict(plain(_found(content, plots, [*texts, *images])))
 
 
-def _command(runs: Sequence[str | Path], out: Path, markdown: Path | None) -> str:
+def _command(runs: Sequence[str | Path], out: Path, markdown: Path | None, metrics: Sequence[str]) -> str:
     words = ["mrsr-bench", "report", *map(_shown, runs), "--out", _shown(out)]
+    words += ["--metrics", ",".join(metrics)] if metrics else []
     return shlex.join([*words, *(["--markdown", _shown(markdown)] if markdown is not None else [])])
 
 
@@ -68,7 +72,8 @@ def _shown(path: str | Path) -> str:
 
 
 def _plots(content: Content) -> dict[str, list[Plot]]:
-    from mrsr_bench.benchmarks.reports.plots import Styles, factor_plot, plots_of
+    from mrsr_bench.benchmarks.reports.drawing import Styles
+    from mrsr_bench.benchmarks.reports.plots import factor_plot, plots_of
 
     styles = Styles(content)
     plots = {section.slug: plots_of(section, styles) for section in content.sections}
@@ -81,17 +86,6 @@ def _plots(content: Content) -> dict[str, list[Plot]]:
     return plots
 
 
-def _write_bytes(path: Path, content: bytes) -> None:
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        partial.write_bytes(content)
-        partial.replace(path)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror}); choose another folder with --out") from error
-    finally:
-        partial.unlink(missing_ok=True)
-
-
 def _found(content: Content, plots: dict[str, list[Plot]], files: Sequence[Path]) -> dict[str, Any]:
     return {
         "command": content.command,
@@ -99,6 +93,14 @@ def _found(content: Content, plots: dict[str, list[Plot]], files: Sequence[Path]
         "sections": [_as_json(section) for section in content.sections],
         "figures_missing": {plot.name: plot.missing for of in plots.values() for plot in of if plot.missing},
     }
+
+
+def _ranking(ranking: Ranking) -> dict[str, Any]:
+    ranks = [
+        {"model": r.method, "mean": r.mean, "n": r.n, "rank": r.rank, "beaten_by": list(r.beaten_by)}
+        for r in ranking.ranks
+    ]
+    return {"ranks": ranks, "groups": [list(group) for group in ranking.groups], "reason": ranking.reason}
 
 
 def _as_json(section: Section) -> dict[str, Any]:
@@ -112,7 +114,7 @@ def _as_json(section: Section) -> dict[str, Any]:
         "seed": section.seed,
         "subjects": section.subjects,
         "scores": section.summaries,
-        "ranks": {key: ranking.as_json() for key, ranking in section.rankings.items()},
+        "ranks": {key: _ranking(ranking) for key, ranking in section.rankings.items()},
         "against": {
             name: {
                 key: {label: {**asdict(c), "stars": c.stars} for label, c in section.against(name, key).items()}

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from mrsr_bench import UserError
 from mrsr_bench.benchmarks.claims import LOWER_IS_BETTER, PARAMETERS, SECONDS, Measured, judge_claims
-from mrsr_bench.benchmarks.protocol import sha256_of
+from mrsr_bench.benchmarks.protocol import get_protocol, sha256_of
 from mrsr_bench.registry import unknown_name
 
 if TYPE_CHECKING:
@@ -32,7 +32,10 @@ FOLDER = "reproductions"
 
 @dataclass(frozen=True)
 class Request:
-    """What ``mrsr-bench reproduce`` was asked for; ``steps`` are those of a training that ``train`` starts."""
+    """What ``mrsr-bench reproduce`` was asked for; ``steps`` are those of a training that ``train`` starts.
+
+    ``page`` is another folder for the page and its figure.
+    """
 
     name: str
     dataset: str | None = None
@@ -45,6 +48,7 @@ class Request:
     out: Path = Path("runs")
     seed: int = 0
     fresh: bool = False
+    page: Path | None = None
 
 
 @lru_cache(maxsize=1)
@@ -74,17 +78,22 @@ def get_reproduction(name: str) -> dict[str, Any]:
 
 
 def reproduce(request: Request, notify: Notify | None = None) -> dict[str, Any]:
-    """Run a table and put ours beside the paper's; written to ``out/reproductions`` as JSON and Markdown.
+    """Run a table and put ours beside the paper's; written to ``out/reproductions`` as JSON, Markdown and PNG.
+
+    A PNG is drawn of what the paper has as a figure.
 
     Raises:
         UserError: there is no such table, its dataset is not here and none was named, or as `evaluate`.
     """
     from mrsr_bench.benchmarks.matrix import write_json
-    from mrsr_bench.benchmarks.results import file_name, plain, write_text
+    from mrsr_bench.benchmarks.reproduction_figure import figure_png, is_figure
+    from mrsr_bench.benchmarks.results import check_writable, file_name, plain, write_bytes, write_text
 
     table = get_reproduction(request.name)
     own = _own_datasets(table)
     dataset = request.dataset or _present(table, own, request.split)
+    if request.page is not None:
+        check_writable(request.page)
     measured = Measured()
     panels = [_panel(table, panel, dataset, request, measured, notify) for panel in table["panels"]]
     labels = {panel["protocol"]: list(panel["methods"]) for panel in table["panels"]}
@@ -101,6 +110,7 @@ def reproduce(request: Request, notify: Notify | None = None) -> dict[str, Any]:
         {
             **{key: table[key] for key in ("name", "title", "paper", "convention", "reading", "unpublished")},
             "definition": sha256_of(table),
+            "command": _command(request, panels[0]["dataset"]),
             "dataset": panels[0]["dataset"],
             "dataset_of_the_paper": own,
             "other_dataset": dataset not in own,
@@ -116,11 +126,37 @@ def reproduce(request: Request, notify: Notify | None = None) -> dict[str, Any]:
     )
     from mrsr_bench.benchmarks.reproduction_tables import markdown
 
-    folder = request.out / FOLDER
     stem = f"{request.name}--{file_name(found['dataset'])}"
-    write_text(folder / f"{stem}.md", markdown(found))
-    write_json(found, folder / f"{stem}.json")
-    return {**found, "files": [str(folder / f"{stem}{suffix}") for suffix in (".md", ".json")]}
+    png = None
+    if is_figure(table):
+        png = figure_png(found, [max(get_protocol(panel["protocol"]).factor) for panel in table["panels"]])
+    text = markdown(found, None if png is None else f"{stem}.png")
+    files = []
+    for folder in (request.out / FOLDER, *([request.page] if request.page is not None else [])):
+        write_text(folder / f"{stem}.md", text)
+        files.append(folder / f"{stem}.md")
+        if png is not None:
+            write_bytes(folder / f"{stem}.png", png)
+            files.append(folder / f"{stem}.png")
+    files.append(write_json(found, request.out / FOLDER / f"{stem}.json"))
+    return {**found, "files": [str(file) for file in files]}
+
+
+def _command(request: Request, dataset: str) -> str:
+    """The command again; a dataset that is a path by its name alone, since nobody else has this machine's folders."""
+    import shlex
+
+    from mrsr_bench.benchmarks.datasets import datasets
+
+    words = ["mrsr-bench", "reproduce", request.name]
+    if request.dataset is not None:
+        words += ["--dataset", request.dataset if dataset in datasets.names() else f"PATH/{dataset}"]
+    given = {"split": request.split, "subjects": request.subjects, "suffix": request.suffix, "steps": request.steps}
+    for name, value in given.items():
+        words += [] if value is None else [f"--{name}", str(value)]
+    words += ["--train"] if request.train else []
+    words += ["--seed", str(request.seed)] if request.seed else []
+    return shlex.join(words)
 
 
 def _own_datasets(table: Mapping[str, Any]) -> list[str]:
@@ -169,6 +205,7 @@ def _panel(
     from mrsr_bench.benchmarks.evaluate import Request as RunRequest
     from mrsr_bench.benchmarks.evaluate import evaluate
     from mrsr_bench.zoo.methods import methods
+    from mrsr_bench.zoo.weights import undertrained
 
     name, labelled = panel["protocol"], panel["methods"]
     wanted: dict[str, Any] = {}
@@ -216,6 +253,7 @@ def _panel(
             continue
         run = runs[model]
         row.update({key: run.get(key) for key in ("resolved", "weights_sha256")})
+        row["undertrained"] = run.get("weights_sha256") is not None and undertrained(methods.get(run["resolved"]))
         for metric in table["metrics"]:
             if metric in LOWER_IS_BETTER:
                 continue

@@ -21,7 +21,8 @@ def _number(metric: str, value: float | None) -> str:
     return f"{value:,.0f}" if metric == PARAMETERS else number(metric.removesuffix("_volume"), value)
 
 
-def _header(metric: str) -> str:
+def header_of(metric: str) -> str:
+    """A metric's name with the arrow of its direction; times and counts without."""
     from mrsr_bench.benchmarks.metrics import metrics
     from mrsr_bench.benchmarks.tables import ARROWS
 
@@ -45,7 +46,8 @@ def _title(found: Mapping[str, Any], panel: Mapping[str, Any]) -> str:
     return f"{panel['protocol']}, {panel['dataset']}, n = {n}: ours | paper"
 
 
-def _warnings(found: Mapping[str, Any]) -> list[str]:
+def warnings_of(found: Mapping[str, Any]) -> list[str]:
+    """What must not be overlooked: other data, synthetic data, short trainings."""
     lines = []
     if found["other_dataset"]:
         own = " or ".join(found["dataset_of_the_paper"]) or "not public"
@@ -58,6 +60,10 @@ def _warnings(found: Mapping[str, Any]) -> list[str]:
     if found["trained_here"]:
         steps = "the quick recipe" if found["steps"] is None else f"the quick recipe cut to {found['steps']} steps"
         lines.append(f"Missing weights were trained here, by {steps}: not the paper's training")
+    rows = [row for panel in found["panels"] for row in panel["rows"] if row.get("undertrained") and "error" not in row]
+    if rows:
+        short = ", ".join(dict.fromkeys(row["label"] for row in rows))
+        lines.append(f"Weights of {short} were not trained by the paper's recipe: a lower bound of the method")
     return lines
 
 
@@ -86,21 +92,30 @@ def _notes(found: Mapping[str, Any]) -> list[str]:
         )
     if SECONDS in found["metrics"]:
         notes.append("seconds: median per volume on the machine that run.json names")
+    used = {
+        f"{row['resolved']} {row['weights_sha256'][:16]}": None
+        for panel in found["panels"]
+        for row in panel["rows"]
+        if row.get("weights_sha256")
+    }
+    notes += [f"weights (SHA-256): {', '.join(used)}"] if used else []
     return notes + list(reasons)
 
 
-def markdown(found: Mapping[str, Any]) -> str:
-    """The whole result as a Markdown page."""
+def markdown(found: Mapping[str, Any], figure: str | None = None) -> str:
+    """The whole result as a Markdown page; ``figure`` is the file beside it that shows it."""
 
     def row(cells: Sequence[str]) -> str:
         return "| " + " | ".join(cell.replace(" | ", " / ").replace("|", "\\|") for cell in cells) + " |"
 
     keys = found["metrics"]
     lines = [f"# {found['name']}: {found['title']}", "", f"{found['paper']}.", ""]
-    lines += [f"> **{line}.**\n" for line in _warnings(found)]
+    lines += ["Written by", "", "```", found["command"], "```", ""]
+    lines += [f"> **{line}.**\n" for line in warnings_of(found)]
+    lines += [f"![{found['title']}, ours]({figure})", ""] if figure else []
     for panel in found["panels"]:
         lines += [f"## {_title(found, panel).replace(' | ', ' / ')}", ""]
-        lines += [row(["method", *(_header(key) for key in keys)]), row(["---"] * (1 + len(keys)))]
+        lines += [row(["method", *(header_of(key) for key in keys)]), row(["---"] * (1 + len(keys)))]
         for one in panel["rows"]:
             resolved = one.get("resolved")
             name = one["label"] + (f" (= {resolved})" if resolved not in (None, one["label"]) else "")
@@ -125,12 +140,12 @@ def rendered(found: Mapping[str, Any]) -> RenderableType:
         f"[bold]{escape(found['name'])}: {escape(found['title'])}[/bold]",
         escape(found["paper"]),
     ]
-    parts += [f"[bold red]{escape(line)}[/bold red]" for line in _warnings(found)]
+    parts += [f"[bold red]{escape(line)}[/bold red]" for line in warnings_of(found)]
     for panel in found["panels"]:
         shown = Table(title=escape(_title(found, panel)))
         shown.add_column("method")
         for key in keys:
-            shown.add_column(_header(key), justify="right")
+            shown.add_column(header_of(key), justify="right")
         for one in panel["rows"]:
             shown.add_row(escape(one["label"]), *_cells(one, keys))
         missing = [

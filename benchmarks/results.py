@@ -3,7 +3,8 @@
 A *piece* is one method on one subject: its scores and how they were made. It lives under ``.cache`` of the output
 folder in a file named after its key, the SHA-256 of everything that could change it, and holds its own checksum; a
 piece that is truncated or altered is computed again. A *run* is a folder made of pieces: ``run.json``,
-``scores.parquet`` and ``figures``, built beside its place and renamed into it when whole.
+``scores.parquet``, ``figures`` and, where metrics were read from curves, ``curves.json``, built beside its place and
+renamed into it when whole.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ FORMAT = 1
 CACHE_FOLDER = ".cache"
 _SWAPS = 10
 """Attempts at taking the place of a run that other processes write too."""
-RUN_FILE, SCORES_FILE, FIGURES_FOLDER = "run.json", "scores.parquet", "figures"
+RUN_FILE, SCORES_FILE, CURVES_FILE, FIGURES_FOLDER = "run.json", "scores.parquet", "curves.json", "figures"
 
 
 @dataclass(frozen=True)
@@ -113,6 +114,11 @@ class PieceStore:
 
 
 def write_text(path: Path, text: str) -> None:
+    """Write a file of text as `write_bytes` does."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: Path, content: bytes) -> None:
     """Write a file whole or not at all; its folders are made.
 
     Raises:
@@ -121,7 +127,7 @@ def write_text(path: Path, text: str) -> None:
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(text, encoding="utf-8")
+        partial.write_bytes(content)
         partial.replace(path)
     except OSError as error:
         raise UserError(f"{path}: cannot be written ({error.strerror}); choose another folder with --out") from error
@@ -177,8 +183,17 @@ def read_scores(path: Path) -> list[Row]:
         raise UserError(f"{path}: not a readable table of scores; run it again with --fresh") from error
 
 
-def write_run(out: Path, name: str, run: Mapping[str, Any], rows: Iterable[Row], figures: Mapping[str, Path]) -> Path:
+def write_run(
+    out: Path,
+    name: str,
+    run: Mapping[str, Any],
+    rows: Iterable[Row],
+    figures: Mapping[str, Path],
+    curves: Mapping[str, Any] | None = None,
+) -> Path:
     """Write the run folder ``out/name``: whole or not at all, replacing an older one. Returns the folder.
+
+    ``curves`` are by subject, image and metric: lists of numbers by name.
 
     Raises:
         UserError: the place cannot be written.
@@ -192,6 +207,8 @@ def write_run(out: Path, name: str, run: Mapping[str, Any], rows: Iterable[Row],
         for figure, source in figures.items():
             _link_or_copy(source, partial / FIGURES_FOLDER / figure)
         write_scores(partial / SCORES_FILE, rows)
+        if curves:
+            (partial / CURVES_FILE).write_text(canonical_json(plain(curves)) + "\n", encoding="utf-8")
         text = json.dumps(plain(run), indent=2, ensure_ascii=False, allow_nan=False)
         (partial / RUN_FILE).write_text(text + "\n", encoding="utf-8")
         _swap(partial, final, old)

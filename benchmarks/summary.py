@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from mrsr_bench.benchmarks.protocol import Protocol, sha256_of
 from mrsr_bench.benchmarks.results import Row, file_name, plain, write_run
 from mrsr_bench.benchmarks.statistics import finite, summarise
+from mrsr_bench.benchmarks.supplement import STORED
 
 if TYPE_CHECKING:
     from mrsr_bench.benchmarks.entrants import Entrant
@@ -34,6 +35,8 @@ def subject_values(
         numbers = [number for row in of_images if (number := finite(row.value)) is not None]
         whole = bool(of_images) and len(numbers) == len(of_images)
         values[subject] = math.fsum(numbers) / len(numbers) if whole else None
+        if not of_images and any(row.metric == metric for row in rows):
+            reasons[f"{subject} was scored without it before; `run --metrics {metric}` adds it"] = None
         for row in of_images:
             if finite(row.value) is None:
                 reasons[row.reason or "the value is not finite"] = None
@@ -70,7 +73,10 @@ def seconds_and_memory(pieces: Sequence[Mapping[str, Any]]) -> tuple[float | Non
 
 @dataclass(frozen=True)
 class Report:
-    """A finished evaluation: ``result`` is the object of ``--json``, the rest is for people."""
+    """A finished evaluation: ``result`` is the object of ``--json``, the rest is for people.
+
+    ``metrics`` are the protocol's and those asked for.
+    """
 
     result: dict[str, Any]
     protocol: Protocol
@@ -79,6 +85,13 @@ class Report:
     marks: dict[str, dict[str, list[str]]]
     conventions: dict[str, str]
     synthetic: bool
+    metrics: tuple[str, ...]
+
+    @property
+    def shown(self) -> frozenset[str]:
+        """The metrics of the table for people: the protocol's and those asked for; ``result`` holds all."""
+        keys = (*TABLE_METRICS, *self.metrics)
+        return frozenset((*keys, *(f"{key}_noise_free" for key in keys)))
 
     @property
     def failed(self) -> bool:
@@ -134,9 +147,13 @@ def report_of(
         content["conventions"] = {row.metric: row.convention for row in rows}
         name = "--".join(file_name(part) for part in (protocol.name, dataset, entrant.method.resolved))
         pictures = {figure.name: figure for figure in figures.values()}
-        folders.append(write_run(out, f"{name}--{content['key'][:8]}", content, rows, pictures))
+        curves = {
+            s: of for s, piece in pieces.items() if (of := {i: c for i, c in piece.get("curves", {}).items() if c})
+        }
+        folders.append(write_run(out, f"{name}--{content['key'][:8]}", content, rows, pictures, curves))
     result = {"protocol": protocol.name, "protocol_hash": protocol.hash, "dataset": dataset, "runs": runs}
-    return Report(result, protocol, tuple(folders), tuple(figures.values()), marks, conventions, synthetic)
+    drawn = tuple(figures.values())
+    return Report(result, protocol, tuple(folders), drawn, marks, conventions, synthetic, tuple(metrics))
 
 
 def _run_content(entrant: Entrant, pieces: Mapping[str, Mapping[str, Any]], protocol: Protocol) -> dict[str, Any]:
@@ -158,6 +175,7 @@ def _run_content(entrant: Entrant, pieces: Mapping[str, Mapping[str, Any]], prot
                 "key": entrant.keys[subject],
                 "environment": environments.index(piece["environment"]),
                 **{name: piece[name] for name in kept},
+                STORED: piece.get(STORED, {}),
             }
             for subject, piece in pieces.items()
         },

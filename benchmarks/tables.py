@@ -127,7 +127,7 @@ def run_report(report: Report) -> RenderableType:
     notes = Footnotes()
     subjects = good[0]["subjects"] if good else []
     few = len(subjects) < MIN_SUBJECTS
-    keys = list(dict.fromkeys(key for run in good for key in run["scores"]))
+    keys = list(dict.fromkeys(key for run in good for key in run["scores"] if key in report.shown))
     count = f"{len(subjects)} subject{'' if len(subjects) == 1 else 's'}"
     table = Table(title=escape(f"{report.result['dataset']}, {report.protocol.name}, {count}"), show_lines=not few)
     table.add_column("method", no_wrap=True)

@@ -153,6 +153,7 @@ class PhantomDataset(Dataset):
     """
 
     terms = "Apache-2.0; generated, no person was scanned. It proves the machinery, not a method."
+    synthetic = True
 
     def __init__(
         self,
@@ -302,4 +303,8 @@ def _magnitude(data: FloatArray, sigma: float, rng: np.random.Generator) -> Floa
     return np.asarray(np.hypot(real, imaginary), dtype=np.float32)
 
 
-DATASETS = (PhantomDataset(), PhantomDataset("phantom_2mm", spacing=2.0))
+DATASETS = (
+    PhantomDataset(),
+    PhantomDataset("phantom_2mm", spacing=2.0),
+    PhantomDataset("phantom_2mm_t2w", contrast="T2w", spacing=2.0),
+)

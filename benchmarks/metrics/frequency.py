@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mrsr_bench.benchmarks.metric import Comparison, MetricSpec, Score
 
@@ -36,6 +36,14 @@ class Curve:
     frequency: tuple[float, ...]
     correlation: tuple[float, ...]
     nyquist: float
+
+    def stored(self) -> dict[str, Any]:
+        """As a run stores it: five significant digits, more than a drawn line shows."""
+        return {
+            "frequency": [float(f"{value:.5g}") for value in self.frequency],
+            "correlation": [float(f"{value:.5g}") for value in self.correlation],
+            "nyquist": self.nyquist,
+        }
 
     @property
     def resolution(self) -> tuple[float, bool]:
@@ -131,7 +139,7 @@ def resolution_scores(comparison: Comparison, keys: Sequence[str]) -> list[Score
             scores.append(Score(key, None, reason="too few frequencies lie in the shells"))
             continue
         period, crossed = curve.resolution
-        scores.append(Score(key, period, mark=None if crossed else NYQUIST_MARK))
+        scores.append(Score(key, period, mark=None if crossed else NYQUIST_MARK, curve=curve.stored()))
     return scores
 
 

@@ -238,7 +238,7 @@ def _squares(
         if mask is not None:
             y *= mask[index]
             error *= mask[index]
-        count = y.size if mask is None else np.count_nonzero(mask[index])
+        count = y.size if mask is None else int(np.count_nonzero(mask[index]))
         return float(np.vdot(error, error)), float(np.vdot(y, y)), count
 
     def of_share(share: Sequence[int]) -> list[tuple[float, float, int]]:

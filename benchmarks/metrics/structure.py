@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from mrsr_bench.benchmarks.metric import Comparison, MetricSpec, Score
 from mrsr_bench.benchmarks.metrics.region import bounding_box, foreground_slices, slice_axis
+from mrsr_bench.benchmarks.metrics.threads import in_threads
 
 if TYPE_CHECKING:
     import numpy as np
@@ -34,13 +35,15 @@ def hfen(error: npt.NDArray[np.floating], hr: npt.NDArray[np.floating], mask: np
     box = bounding_box(mask)
     wide = tuple(slice(max(0, s.start - LOG_RADIUS), s.stop + LOG_RADIUS) for s in box)
     inner = tuple(slice(b.start - w.start, b.stop - w.start) for b, w in zip(box, wide, strict=True))
-    norms = []
-    for data in (error, hr):
+
+    def norm(data: npt.NDArray[np.floating]) -> float:
         truncate = LOG_RADIUS / LOG_SIGMA
         filtered = gaussian_laplace(data[wide].astype(np.float32), LOG_SIGMA, mode="reflect", truncate=truncate)
         kept = filtered[inner][mask[box]].astype(np.float64)
-        norms.append(math.sqrt(float(np.vdot(kept, kept))))
-    return norms[0] / norms[1] if norms[1] > 0 else None
+        return math.sqrt(float(np.vdot(kept, kept)))
+
+    of_error, of_hr = in_threads(norm, (error, hr))
+    return of_error / of_hr if of_hr > 0 else None
 
 
 def hfen_scores(comparison: Comparison, keys: Sequence[str]) -> list[Score]:
@@ -79,7 +82,7 @@ def gmsd_scores(comparison: Comparison, keys: Sequence[str]) -> list[Score]:
     if min(hr.shape[1:]) < 4:
         return [Score(key, None, reason=f"slices of shape {hr.shape[1:]} are too small for gradients") for key in keys]
     scale = 255 / reference.range
-    values = [gmsd(sr[i].astype(np.float64) * scale, hr[i].astype(np.float64) * scale) for i in indices]
+    values = in_threads(lambda i: gmsd(sr[i].astype(np.float64) * scale, hr[i].astype(np.float64) * scale), indices)
     scores = []
     for key in keys:
         scores.append(Score(key, math.fsum(values) / len(values)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from mrsr_bench.benchmarks.datasets import datasets
 from mrsr_bench.benchmarks.reports.content import BASELINES, FIRST_METRICS, Content, Entry, Section, higher_is_better
 from mrsr_bench.benchmarks.statistics import MIN_SUBJECTS, RESAMPLES
 from mrsr_bench.benchmarks.tables import MINUS, header, number
@@ -50,7 +51,7 @@ def main_table(section: Section) -> Table:
     rows = []
     for entry in section.entries:
         cells = [Cell(entry.label + (" †" if entry.training.undertrained else ""))]
-        for key in section.keys:
+        for key in section.table_keys:
             summary = section.summaries[entry.label][key]
             place = section.rankings[key].of(entry.label) if key in section.rankings else None
             beaten = any(r.rank not in (None, 1) for r in section.rankings[key].ranks) if place else False
@@ -62,7 +63,7 @@ def main_table(section: Section) -> Table:
         cells.append(Cell(DASH if entry.seconds is None else f"{entry.seconds:.2f}"))
         cells.append(Cell(_count(entry.training.parameters, entry)))
         rows.append(tuple(cells))
-    columns = ("method", *(header(key) for key in section.keys), "s / volume", "parameters")
+    columns = ("method", *(header(key) for key in section.table_keys), "s / volume", "parameters")
     n = len(section.subjects)
     caption = f"{section.title}: mean over {n} subject{'' if n == 1 else 's'}"
     return Table(caption, columns, tuple(rows), tuple(_main_notes(section)))
@@ -102,7 +103,7 @@ def _count(parameters: int | None, entry: Entry) -> str:
 
 def against_table(section: Section, baseline: str) -> Table | None:
     """Every method minus a baseline by the metrics that rank; None where the baseline did not run."""
-    keys = [key for key in section.keys if higher_is_better(key) is not None]
+    keys = [key for key in section.table_keys if higher_is_better(key) is not None]
     if baseline not in section.labels or len(section.entries) < 2 or not keys:
         return None
     by_key = {key: section.against(baseline, key) for key in keys}
@@ -211,11 +212,36 @@ def shown_by_subject(section: Section) -> list[str]:
     return [key for key in FIRST_METRICS if key in section.keys] or section.keys[:3]
 
 
+def further_table(section: Section) -> Table | None:
+    """The metrics beside the protocol's: means and intervals, no ranks; None where no run holds any."""
+    keys = [key for key in section.keys if key not in section.table_keys]
+    if not keys:
+        return None
+    rows = []
+    for entry in section.entries:
+        cells = [Cell(entry.label)]
+        for key in keys:
+            summary = section.summaries[entry.label][key]
+            few = summary["mean"] is not None and summary["n"] < len(section.subjects)
+            told = (interval(key, summary["ci95"]), f"n = {summary['n']}" if few else "")
+            cells.append(Cell(number(key, summary["mean"]), " ".join(filter(None, told))))
+        rows.append(tuple(cells))
+    notes = ("Beside the metrics of the protocol; they rank nobody here.",)
+    return Table(f"{section.title}: further metrics", ("method", *map(header, keys)), tuple(rows), notes)
+
+
 def tables_of(section: Section) -> list[Table]:
     """All tables of a section in their order."""
+    further = further_table(section)
     compared = [table for name in BASELINES if (table := against_table(section, name)) is not None]
     subjects = [subject_table(section, key) for key in shown_by_subject(section)]
-    return [main_table(section), *compared, *subjects, training_table(section)]
+    return [
+        main_table(section),
+        *compared,
+        *subjects,
+        *([further] if further is not None else []),
+        training_table(section),
+    ]
 
 
 def coverage_table(content: Content) -> Table:
@@ -239,8 +265,9 @@ def coverage_table(content: Content) -> Table:
 def run_command(section: Section) -> str:
     """The command that made the runs of a section, with the dataset's place left open."""
     models = ",".join(dict.fromkeys(str(entry.run["resolved"]) for entry in section.entries))
+    named = section.dataset in datasets.names()
     split = f" --split {section.split}" if section.split else ""
     return (
-        f"mrsr-bench run --model {models} --dataset PATH/{section.dataset} --protocol {section.protocol.name}"
-        f"{split} --seed {section.seed}"
+        f"mrsr-bench run --model {models} --dataset {'' if named else 'PATH/'}{section.dataset} "
+        f"--protocol {section.protocol.name}{split} --subjects {len(section.subjects)} --seed {section.seed}"
     )

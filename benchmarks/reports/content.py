@@ -15,15 +15,17 @@ from pathlib import Path
 from typing import Any
 
 from mrsr_bench import UserError
+from mrsr_bench.benchmarks.evaluate import EXTRA_METRICS
 from mrsr_bench.benchmarks.protocol import Protocol
 from mrsr_bench.benchmarks.reports.training import Training, training_of
-from mrsr_bench.benchmarks.results import FIGURES_FOLDER, RUN_FILE, file_name, read_run
+from mrsr_bench.benchmarks.results import CURVES_FILE, FIGURES_FOLDER, RUN_FILE, file_name, read_run
 from mrsr_bench.benchmarks.statistics import MIN_SUBJECTS, Paired, corrected, paired, summarise, unreachable
 from mrsr_bench.leaderboards.rank import Ranking, rank
 
 BASELINES = ("cubic", "zero_fill")
 FIRST_METRICS = ("psnr", "ssim", "nrmse")
 NOT_IN_RUN = "not in this run"
+NOT_COMPUTED = "not computed in this run"
 _NEEDED = {"resolved": str, "protocol_content": dict, "pieces": dict, "scores": dict, "ingredients": dict}
 
 
@@ -56,10 +58,35 @@ class Entry:
         """The stored pictures of subjects."""
         return sorted((self.folder / FIGURES_FOLDER).glob("*.png"))
 
+    @cached_property
+    def curves(self) -> dict[str, Any]:
+        """The stored curves by subject, image and metric; none where the run holds none.
+
+        Raises:
+            UserError: the file of curves is not what a run writes.
+        """
+        file = self.folder / CURVES_FILE
+        try:
+            found = json.loads(file.read_text(encoding="utf-8"))
+            for image in (image for of_subject in found.values() for image in of_subject.values()):
+                if not all(_is_curve(curve) for curve in image.values()):
+                    raise ValueError("not a curve")
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError, AttributeError, TypeError, KeyError) as error:
+            raise UserError(f"{file}: not readable curves; run it again with --fresh") from error
+        return dict(found)
+
+
+def _is_curve(curve: Mapping[str, Any]) -> bool:
+    numbers = [*curve["frequency"], *curve["correlation"], curve["nyquist"]]
+    whole = all(isinstance(n, (int, float)) and not isinstance(n, bool) for n in numbers)
+    return whole and len(curve["frequency"]) == len(curve["correlation"]) > 0 and curve["nyquist"] > 0
+
 
 @dataclass(eq=False)
 class Section:
-    """One table. Values of a subject that a run does not hold are None."""
+    """One table. Values of a subject that a run does not hold are None; ``asked`` are metrics for its first table."""
 
     protocol: Protocol
     dataset: str
@@ -68,6 +95,7 @@ class Section:
     synthetic: bool
     entries: list[Entry]
     notes: list[str] = field(default_factory=list)
+    asked: tuple[str, ...] = ()
 
     @property
     def title(self) -> str:
@@ -97,7 +125,7 @@ class Section:
             for key in self.all_keys:
                 score = entry.run["scores"].get(key)
                 if score is None:
-                    found[entry.label][key] = summarise({}, missing=f"{key} was not computed in this run")
+                    found[entry.label][key] = summarise({}, missing=NOT_COMPUTED)
                     continue
                 values = score.get("per_subject", {})
                 reason = score.get("reason") if not values or any(v is None for v in values.values()) else None
@@ -118,6 +146,12 @@ class Section:
         return [k for k in self.all_keys if any(self.summaries[e.label][k]["mean"] is not None for e in self.entries)]
 
     @cached_property
+    def table_keys(self) -> list[str]:
+        """Those of the first table: the protocol's, data consistency, and what was asked for."""
+        chosen = {*self.protocol.metrics, *EXTRA_METRICS, *self.asked}
+        return [key for key in self.keys if key.removesuffix("_noise_free") in chosen]
+
+    @cached_property
     def missing(self) -> list[str]:
         """What no run has, and what some do not have, with the reasons."""
         lines: dict[str, None] = {}
@@ -129,6 +163,7 @@ class Section:
                 shared.setdefault("; ".join(told), []).append(key)
         for reason, keys in shared.items():
             lines[f"{', '.join(keys)}: no value in any run ({reason})"] = None
+        told_of: dict[str, list[str]] = {}
         for entry in self.entries:
             gaps: dict[str, list[str]] = {}
             for key in self.keys:
@@ -137,7 +172,8 @@ class Section:
                     gaps.setdefault(summary["reason"], []).append(key)
             for reason, keys in gaps.items():
                 which = "every metric" if len(keys) == len(self.keys) else ", ".join(keys)
-                lines[f"{entry.label}, {which}: {reason}"] = None
+                told_of.setdefault(f"{which}: {reason}", []).append(entry.label)
+        lines |= {f"{', '.join(labels)}; {what}": None for what, labels in told_of.items()}
         for name in BASELINES:
             if name not in self.labels:
                 lines[f"{name}: no run of this baseline under {self.title} was given"] = None
@@ -157,7 +193,7 @@ class Section:
     def rankings(self) -> dict[str, Ranking]:
         """Ranks and groups by metric, for the metrics that may rank."""
         found: dict[str, Ranking] = {}
-        for key in self.keys:
+        for key in self.table_keys:
             if higher_is_better(key) is not None and len(self.entries) > 1:
                 scores = {label: self.values(label, key) for label in self.labels}
                 found[key] = rank(scores, higher_is_better=bool(higher_is_better(key)))
@@ -228,19 +264,24 @@ def higher_is_better(key: str) -> bool | None:
     return metrics.get(stem).direction == "higher"
 
 
-def content_of(paths: Sequence[str | Path], command: str) -> Content:
-    """Read runs (or folders of runs) and put them in order.
+def content_of(paths: Sequence[str | Path], command: str, metrics: Sequence[str] = ()) -> Content:
+    """Read runs (or folders of runs) and put them in order; ``metrics`` are wanted in the first tables too.
 
     Raises:
-        UserError: a run cannot be read, or two runs of one table scored different images.
+        UserError: a run cannot be read, two runs of one table scored different images, or a metric is unknown.
     """
+    from mrsr_bench.benchmarks.metrics import metrics as known
+
+    asked = tuple(dict.fromkeys(name.strip() for typed in metrics for name in typed.split(",") if name.strip()))
+    for name in asked:
+        known.get(name)
     folders = list(dict.fromkeys(folder for path in paths for folder in _folders(Path(path))))
     runs = [(folder, _checked(read_run(folder), folder)) for folder in folders]
     tables: dict[tuple[Any, ...], list[tuple[Path, dict[str, Any]]]] = {}
     for folder, run in runs:
         key = (run["protocol_hash"], run["dataset"], run.get("split", ""), run["seed"])
         tables.setdefault(key, []).append((folder, run))
-    sections = [_section(found) for found in tables.values()]
+    sections = [_section(found, asked) for found in tables.values()]
     tasks: dict[str, list[Section]] = {}
     for section in sorted(sections, key=lambda s: (_task(s.protocol), s.dataset, s.protocol.factor, s.protocol.name)):
         tasks.setdefault(_task(section.protocol), []).append(section)
@@ -281,7 +322,7 @@ def _checked(run: dict[str, Any], folder: Path) -> dict[str, Any]:
     return run
 
 
-def _section(found: Sequence[tuple[Path, dict[str, Any]]]) -> Section:
+def _section(found: Sequence[tuple[Path, dict[str, Any]]], asked: tuple[str, ...]) -> Section:
     first = found[0][1]
     _check_images(found)
     kept, notes = _folded(found)
@@ -292,7 +333,7 @@ def _section(found: Sequence[tuple[Path, dict[str, Any]]]) -> Section:
     entries = [Entry(label, run, folder, training_of(run)) for label, folder, run in _labelled(kept)]
     entries.sort(key=lambda entry: not entry.training.none_needed)
     synthetic = any(bool(run.get("synthetic")) for _, run in found)
-    return Section(protocol, first["dataset"], first.get("split", ""), first["seed"], synthetic, entries, notes)
+    return Section(protocol, first["dataset"], first.get("split", ""), first["seed"], synthetic, entries, notes, asked)
 
 
 def _check_images(found: Sequence[tuple[Path, dict[str, Any]]]) -> None:

@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from typing import Any
 
-from mrsr_bench.benchmarks.reports.cells import coverage_table, run_command, shown_by_subject, tables_of
+from mrsr_bench.benchmarks.reports.cells import coverage_table, run_command, shown_by_subject, subject_table, tables_of
 from mrsr_bench.benchmarks.reports.content import Content, Section
-from mrsr_bench.benchmarks.reports.plots import DARK, DPI, LIGHT, Plot, pictured
+from mrsr_bench.benchmarks.reports.drawing import DARK, DPI, LIGHT, Plot
+from mrsr_bench.benchmarks.reports.plots import pictured
 
 SCREEN_DPI = 96
 
@@ -58,6 +59,8 @@ def _plot(plot: Plot, drawn: Mapping[str, bytes]) -> dict[str, Any]:
 def _section(section: Section, plots: Sequence[Plot], drawn: Mapping[str, bytes]) -> dict[str, Any]:
     pictures, rule = pictured(section)
     tables = tables_of(section)
+    by_subject = shown_by_subject(section)
+    first_detail = subject_table(section, by_subject[0]).caption if by_subject else tables[-1].caption
     methods = ", ".join(section.labels)
     return {
         "id": section.slug,
@@ -65,7 +68,7 @@ def _section(section: Section, plots: Sequence[Plot], drawn: Mapping[str, bytes]
         "summary": section.protocol.summary[:1].upper() + section.protocol.summary[1:],
         "hash": section.protocol.hash[:16],
         "tables": tables,
-        "open": len(tables) - len(shown_by_subject(section)) - 1,
+        "open": next(i for i, table in enumerate(tables) if table.caption == first_detail),
         "missing": section.missing,
         "plots": [_plot(plot, drawn) for plot in plots],
         "pictures": [

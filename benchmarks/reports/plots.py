@@ -6,95 +6,31 @@ why instead.
 
 from __future__ import annotations
 
-import io
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mrsr_bench.benchmarks.reports.content import FIRST_METRICS, Content, Entry, Section, Series, higher_is_better
+from mrsr_bench.benchmarks.reports.content import FIRST_METRICS, Entry, Section, Series, higher_is_better
+from mrsr_bench.benchmarks.reports.drawing import (
+    Plot,
+    Styles,
+    Theme,
+    interval_ends,
+    legend,
+    log_axis,
+    new_figure,
+    prepare,
+)
+from mrsr_bench.benchmarks.reports.shells import correlation_plot, resolution_plot
 from mrsr_bench.benchmarks.statistics import corrected, paired, unreachable
 from mrsr_bench.benchmarks.tables import header
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-DPI = 160
-MARKS = "osD^vP*X<>"
 PERCEPTUAL = ("pi", "niqe", "niqe_matlab", "lpips", "dists", "piqe", "ma")
 """What may stand on the axis of perception, first choice first."""
 DISTORTION = ("rmse", "nrmse")
-RESOLUTIONS = {"resolution_r": "R", "resolution_a": "A", "resolution_s": "S"}
-
-
-@dataclass(frozen=True)
-class Theme:
-    """Colours of one kind of page."""
-
-    name: str
-    paper: str
-    ink: str
-    quiet: str
-    faint: str
-    methods: tuple[str, ...]
-
-
-LIGHT = Theme(
-    "light",
-    "#FFFFFF",
-    "#1A1A1A",
-    "#5A5A5A",
-    "#D9D9D9",
-    ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#9A6A00", "#56B4E9", "#8A8A8A", "#882255"),
-)
-DARK = Theme(
-    "dark",
-    "#17191C",
-    "#ECECEC",
-    "#B4B4B4",
-    "#43474C",
-    ("#5AB4F0", "#FF8A4C", "#33C79A", "#E7A3CB", "#E6B73C", "#A9DCF7", "#B5B5B5", "#E0709A"),
-)
-"""Okabe and Ito's colours (2008), darker or lighter where the page asks for it."""
-
-
-@dataclass(frozen=True)
-class Plot:
-    """A figure to be drawn, or, with ``missing``, why there is none. ``alt`` says in words what it shows."""
-
-    name: str
-    title: str
-    alt: str
-    draw: Callable[[Theme], Figure] | None = None
-    missing: str | None = None
-    note: str = ""
-
-    def png(self, theme: Theme) -> bytes:
-        """The drawn figure as a PNG file; the same runs give the same bytes."""
-        import matplotlib.style
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-        assert self.draw is not None
-        with matplotlib.style.context("default"):
-            figure = self.draw(theme)
-            file = io.BytesIO()
-            FigureCanvasAgg(figure).print_png(file, metadata={"Software": None})
-        return file.getvalue()
-
-
-class Styles:
-    """Colour and mark of every method of a report."""
-
-    def __init__(self, content: Content) -> None:
-        self._index = {label: index for index, label in enumerate(content.labels)}
-
-    def colour(self, label: str, theme: Theme) -> str:
-        """The method's colour on that page."""
-        return theme.methods[self._index[label] % len(theme.methods)]
-
-    def mark(self, label: str) -> str:
-        """The method's mark: tells it apart without colour."""
-        return MARKS[self._index[label] % len(MARKS)]
 
 
 def plots_of(section: Section, styles: Styles) -> list[Plot]:
@@ -103,49 +39,9 @@ def plots_of(section: Section, styles: Styles) -> list[Plot]:
         _strips(section, styles),
         _perception(section, styles),
         _cost(section, styles),
-        _resolution(section, styles),
+        correlation_plot(section, styles),
+        resolution_plot(section, styles),
     ]
-
-
-def _figure(theme: Theme, wide: float, high: float) -> Figure:
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(wide, high), dpi=DPI, facecolor=theme.paper, layout="constrained")
-
-
-def _prepare(axes: Any, theme: Theme) -> None:
-    axes.set_facecolor(theme.paper)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set(color=theme.quiet, linewidth=0.7)
-    axes.tick_params(labelsize=8, length=3, width=0.6, color=theme.quiet, labelcolor=theme.ink)
-    axes.grid(color=theme.faint, linewidth=0.5)
-    axes.set_axisbelow(True)
-
-
-def _log_axis(axes: Any, ratio: float) -> None:
-    """A logarithmic axis with plain numbers; more of them where it spans less."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
-
-    axes.set_xscale("log")
-    axes.xaxis.set_major_locator(LogLocator(subs=(1.0,) if ratio > 100 else (1.0, 2.0, 5.0)))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}" if value >= 1 else f"{value:g}"))
-    axes.xaxis.set_minor_formatter(NullFormatter())
-
-
-def _legend(figure: Figure, axes: Any, theme: Theme) -> None:
-    handles, names = axes.get_legend_handles_labels()
-    figure.legend(
-        handles, names, loc="outside right upper", fontsize=8, frameon=False, labelcolor=theme.ink, handlelength=1.6
-    )
-
-
-def _ends(section: Section, label: str, key: str) -> tuple[float, float] | None:
-    """How far the interval reaches below and above the mean."""
-    summary = section.summaries[label][key]
-    if summary["ci95"] is None:
-        return None
-    low, high = summary["ci95"]
-    return max(0.0, summary["mean"] - low), max(0.0, high - summary["mean"])
 
 
 def _strips(section: Section, styles: Styles) -> Plot:
@@ -167,11 +63,11 @@ def _draw_strips(section: Section, styles: Styles, keys: Sequence[str], theme: T
     from matplotlib.ticker import MaxNLocator
 
     labels, subjects = section.labels, section.subjects
-    figure = _figure(theme, 2.2 + 2.6 * len(keys), 0.9 + 0.5 * len(labels))
+    figure = new_figure(theme, 2.2 + 2.6 * len(keys), 0.9 + 0.5 * len(labels))
     all_axes = figure.subplots(1, len(keys), sharey=True, squeeze=False)[0]
     spread = np.linspace(-0.3, 0.3, len(subjects)) if len(subjects) > 1 else np.zeros(1)
     for axes, key in zip(all_axes, keys, strict=True):
-        _prepare(axes, theme)
+        prepare(axes, theme)
         axes.grid(visible=False, axis="y")
         axes.set_xlabel(header(key), fontsize=9, color=theme.ink)
         axes.xaxis.set_major_locator(MaxNLocator(4))
@@ -182,7 +78,7 @@ def _draw_strips(section: Section, styles: Styles, keys: Sequence[str], theme: T
         for place, (label, row) in enumerate(zip(labels, rows, strict=True)):
             colour = styles.colour(label, theme)
             axes.scatter(row, place + spread, s=15, color=colour, marker=styles.mark(label), lw=0, alpha=0.85, zorder=3)
-            mean, ends = section.summaries[label][key]["mean"], _ends(section, label, key)
+            mean, ends = section.summaries[label][key]["mean"], interval_ends(section, label, key)
             if mean is None:
                 axes.text(
                     0.5,
@@ -240,16 +136,16 @@ def _perception(section: Section, styles: Styles) -> Plot:
     labels = [label for label in known(x) if label in known(y)]
 
     def draw(theme: Theme) -> Figure:
-        figure = _figure(theme, 6.4, 3.6)
+        figure = new_figure(theme, 6.4, 3.6)
         axes = figure.subplots()
-        _prepare(axes, theme)
+        prepare(axes, theme)
         for label in labels:
             mean_x, mean_y = (section.summaries[label][key]["mean"] for key in (x, y))
-            bars = {"xerr": _bar(_ends(section, label, x)), "yerr": _bar(_ends(section, label, y))}
+            bars = {"xerr": _bar(interval_ends(section, label, x)), "yerr": _bar(interval_ends(section, label, y))}
             _points(axes, styles, theme, label, mean_x, mean_y, bars)
         axes.set_xlabel(f"distortion: {header(x)}", fontsize=9, color=theme.ink)
         axes.set_ylabel(f"perception: {header(y)}", fontsize=9, color=theme.ink)
-        _legend(figure, axes, theme)
+        legend(figure, axes, theme)
         return figure
 
     alt = f"{y} against {x}, one mark per method: {', '.join(labels)}; the values stand in the first table."
@@ -274,18 +170,18 @@ def _cost(section: Section, styles: Styles) -> Plot:
 
     def draw(theme: Theme) -> Figure:
         sized = [e.training.parameters for e in entries.values() if e.training.parameters]
-        figure = _figure(theme, 8.6 if sized else 5.4, 3.4)
+        figure = new_figure(theme, 8.6 if sized else 5.4, 3.4)
         left, *others = figure.subplots(1, 2 if sized else 1, sharey=True, squeeze=False)[0]
         ranges: tuple[list[float], list[float]] = (list(timed.values()), [float(n) for n in sized])
         for axes, range_, what in zip((left, *others), ranges, ("seconds per volume", "parameters"), strict=False):
-            _prepare(axes, theme)
-            _log_axis(axes, max(range_) / min(range_))
+            prepare(axes, theme)
+            log_axis(axes, max(range_) / min(range_))
             axes.set_xlim(min(range_) / 2, max(range_) * 2)
             axes.set_xlabel(what, fontsize=9, color=theme.ink)
         left.set_ylabel(header(quality), fontsize=9, color=theme.ink)
         for label, entry in entries.items():
             mean = section.summaries[label][quality]["mean"]
-            bars = {"yerr": _bar(_ends(section, label, quality))}
+            bars = {"yerr": _bar(interval_ends(section, label, quality))}
             if label in timed:
                 _points(left, styles, theme, label, timed[label], mean, bars)
             for axes in others:
@@ -293,7 +189,7 @@ def _cost(section: Section, styles: Styles) -> Plot:
                     _points(axes, styles, theme, label, entry.training.parameters, mean, bars)
                 elif entry.training.none_needed:
                     axes.axhline(mean, color=styles.colour(label, theme), lw=1.1, ls=(0, (4, 2)))
-        _legend(figure, left, theme)
+        legend(figure, left, theme)
         return figure
 
     alt = f"{quality} against seconds per volume and against parameters for {', '.join(labels)}; values in the tables."
@@ -305,48 +201,6 @@ def _cost(section: Section, styles: Styles) -> Plot:
 
 def _where(entries: Sequence[Entry]) -> str:
     return " | ".join(dict.fromkeys(entry.hardware for entry in entries))
-
-
-def _resolution(section: Section, styles: Styles) -> Plot:
-    name, title = f"{section.slug}--resolution", "Resolution by Fourier shell correlation, per axis"
-    keys = [key for key in RESOLUTIONS if key in section.keys]
-    if not keys:
-        why = [line for line in section.missing if "resolution_" in line.partition(":")[0]]
-        asked = "these runs hold no resolution_r, resolution_a, resolution_s; they are computed where a protocol asks"
-        return Plot(name, title, "", missing=why[0] if why else asked)
-
-    def draw(theme: Theme) -> Figure:
-        import numpy as np
-
-        figure = _figure(theme, 6.4, 3.4)
-        axes = figure.subplots()
-        _prepare(axes, theme)
-        axes.grid(visible=False, axis="x")
-        offsets = np.linspace(-0.28, 0.28, len(section.labels)) if len(section.labels) > 1 else np.zeros(1)
-        for label, offset in zip(section.labels, offsets, strict=True):
-            means = [section.summaries[label][key]["mean"] for key in keys]
-            places = [i + offset for i, mean in enumerate(means) if mean is not None]
-            axes.plot(
-                places,
-                [mean for mean in means if mean is not None],
-                styles.mark(label),
-                color=styles.colour(label, theme),
-                ms=7,
-                label=label,
-            )
-            for i, key in enumerate(keys):
-                values = [v for v in section.values(label, key).values() if v is not None]
-                axes.scatter(
-                    [i + offset] * len(values), values, s=7, color=styles.colour(label, theme), alpha=0.45, lw=0
-                )
-        axes.set_xticks(range(len(keys)), [RESOLUTIONS[key] for key in keys])
-        axes.set_ylabel("period where FSC < 0.5, mm ↓", fontsize=9, color=theme.ink)
-        _legend(figure, axes, theme)
-        return figure
-
-    alt = f"The period at which SR and HR stop agreeing along {', '.join(RESOLUTIONS[k] for k in keys)}, by method."
-    note = "Large mark: mean; small: subjects. Lower is finer; a value at the Nyquist frequency of HR cannot be lower."
-    return Plot(name, title, alt, draw, note=note)
 
 
 def factor_plot(series: Series, styles: Styles, number: int, baseline: str = "cubic") -> Plot:
@@ -403,10 +257,10 @@ def _draw_factors(series: Series, styles: Styles, keys: Sequence[str], stars: Dr
     starred = [
         label for label in series.labels if any(d for of in stars.values() for (m, _), d in of.items() if m == label)
     ]
-    figure = _figure(theme, 2.2 + 2.7 * len(keys), 3.2 + 0.16 * len(starred))
+    figure = new_figure(theme, 2.2 + 2.7 * len(keys), 3.2 + 0.16 * len(starred))
     all_axes = figure.subplots(1, len(keys), squeeze=False)[0]
     for axes, key in zip(all_axes, keys, strict=True):
-        _prepare(axes, theme)
+        prepare(axes, theme)
         for label in series.labels:
             places = [i for i, section in enumerate(series.sections) if label in section.labels]
             places = [i for i in places if series.sections[i].summaries[label][key]["mean"] is not None]
@@ -417,7 +271,7 @@ def _draw_factors(series: Series, styles: Styles, keys: Sequence[str], stars: Dr
             style = {"color": styles.colour(label, theme), "marker": styles.mark(label), "ms": 5, "lw": 1.4}
             axes.plot(x, y, label=label, **style)
             for i, value in zip(places, y, strict=True):
-                ends = _ends(series.sections[i], label, key)
+                ends = interval_ends(series.sections[i], label, key)
                 if ends is not None:
                     axes.errorbar(
                         series.factors[i], value, yerr=_bar(ends), color=style["color"], elinewidth=1, capsize=2
@@ -438,7 +292,7 @@ def _draw_factors(series: Series, styles: Styles, keys: Sequence[str], stars: Dr
         axes.set_xticks(series.factors, [f"{factor:g}" for factor in series.factors])
         axes.set_xlabel("factor", fontsize=9, color=theme.ink)
         axes.set_ylabel(header(key), fontsize=9, color=theme.ink)
-    _legend(figure, max(all_axes, key=lambda axes: len(axes.get_legend_handles_labels()[0])), theme)
+    legend(figure, max(all_axes, key=lambda axes: len(axes.get_legend_handles_labels()[0])), theme)
     return figure
 
 

@@ -14,10 +14,18 @@ from scipy import stats
 from mrsr_bench import UserError
 from mrsr_bench.benchmarks.protocol import get_protocol
 from mrsr_bench.benchmarks.report import write_report
-from mrsr_bench.benchmarks.reports.cells import against_table, main_table, subject_table, training_table
+from mrsr_bench.benchmarks.reports.cells import (
+    against_table,
+    main_table,
+    run_command,
+    subject_table,
+    tables_of,
+    training_table,
+)
 from mrsr_bench.benchmarks.reports.content import content_of
+from mrsr_bench.benchmarks.reports.drawing import LIGHT, Styles
 from mrsr_bench.benchmarks.reports.markup import latex, markdown
-from mrsr_bench.benchmarks.reports.plots import LIGHT, Styles, factor_plot, pictured, plots_of
+from mrsr_bench.benchmarks.reports.plots import factor_plot, pictured, plots_of
 from mrsr_bench.zoo.curves import OKABE_ITO
 
 MISSING = "its parameters are not here"
@@ -132,7 +140,7 @@ def test_subjects_that_a_run_does_not_hold_are_named_and_leave_the_means_of_the_
     section = section_of(runs)
     assert section.values("nearest", "psnr")["sub-08"] is None
     assert section.summaries["nearest"]["psnr"]["n"] == 8
-    assert any("nearest, every metric" in line and "sub-08" in line for line in section.missing)
+    assert any("nearest; every metric" in line and "sub-08" in line for line in section.missing)
     assert section.summaries["cubic"]["psnr"]["n"] == 9
 
 
@@ -363,10 +371,77 @@ def luminance(colour: str) -> float:
 
 
 def test_colours_can_be_told_from_the_page_in_light_and_dark():
-    from mrsr_bench.benchmarks.reports.plots import DARK
+    from mrsr_bench.benchmarks.reports.drawing import DARK
 
     for theme in (LIGHT, DARK):
         for colour, least in [*((c, 2.2) for c in theme.methods), (theme.ink, 7), (theme.quiet, 4.5)]:
             high, low = sorted((luminance(colour), luminance(theme.paper)), reverse=True)
             assert (high + 0.05) / (low + 0.05) >= least, (theme.name, colour)
     assert set(LIGHT.methods) & set(OKABE_ITO)
+
+
+def with_further_metrics(root: Path, method: str, cutoff: float, n: int = 9) -> Path:
+    """A run that also holds hfen, and FSC curves that fall at ``cutoff`` of the Nyquist frequency of every axis."""
+    folder = stored(root, method, n=n)
+    run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    per_subject = {subject: 0.3 + 0.01 * i for i, subject in enumerate(run["subjects"])}
+    run["scores"]["hfen"] = {"mean": None, "ci95": None, "n": n, "per_subject": per_subject}
+    (folder / "run.json").write_text(json.dumps(run), encoding="utf-8")
+    share = np.linspace(0.02, 0.98, 40)
+    curves = {}
+    for subject, nyquist in zip(run["subjects"], np.linspace(0.3, 0.5, n), strict=True):
+        curve = {
+            "frequency": (share * nyquist).tolist(),
+            "correlation": (1 / (1 + np.exp(30 * (share - cutoff)))).tolist(),
+            "nyquist": nyquist,
+        }
+        curves[subject] = {subject: {"resolution": curve, "resolution_r": curve, "resolution_s": curve}}
+    (folder / "curves.json").write_text(json.dumps(curves), encoding="utf-8")
+    return folder
+
+
+def test_further_metrics_stand_in_a_table_of_their_own_unless_asked_for(tmp_path):
+    for method, cutoff in (("cubic", 0.3), ("linear", 0.2)):
+        with_further_metrics(tmp_path, method, cutoff)
+    section = section_of(tmp_path)
+    assert "hfen ↓" not in main_table(section).columns
+    assert "hfen" not in section.rankings, "what is not in the first table ranks nobody"
+    further = next(table for table in tables_of(section) if "further metrics" in table.caption)
+    assert further.columns == ("method", "hfen ↓")
+    assert {row[1].text for row in further.rows} == {"0.340"}
+    (asked,) = content_of([tmp_path], "command", ["hfen"]).sections
+    assert "hfen ↓" in main_table(asked).columns
+    assert "hfen" in asked.rankings
+    with pytest.raises(UserError, match="did you mean hfen"):
+        content_of([tmp_path], "command", ["hfem"])
+
+
+def test_shell_correlations_are_drawn_where_they_are_stored(tmp_path):
+    for method, cutoff in (("cubic", 0.3), ("linear", 0.2)):
+        with_further_metrics(tmp_path, method, cutoff)
+    stored(tmp_path, "zero_fill")
+    content = content_of([tmp_path], "command")
+    (plot,) = [p for p in plots_of(content.sections[0], Styles(content)) if p.name.endswith("--fsc")]
+    assert "along R, S" in plot.alt
+    assert "Without curves: zero_fill" in plot.note
+    axes = plot.draw(LIGHT).axes
+    assert [one.get_xlabel()[:7] for one in axes] == ["along R", "along S"]
+    lines = {line.get_label(): line for line in axes[1].lines}
+    for label, cutoff in (("cubic", 0.3), ("linear", 0.2)):
+        x, y = lines[label].get_data()
+        assert np.interp(0.5, y[::-1], x[::-1]) == pytest.approx(cutoff, abs=0.01), "whatever the subjects' spacing"
+    assert [line.get_xdata()[0] for line in axes[1].lines if len(line.get_xdata()) == 2][-1] == pytest.approx(1 / 4)
+
+
+@pytest.mark.parametrize("spoil", ["{", "[]", '{"sub-00": {"i": {"resolution_r": {"frequency": [1]}}}}'])
+def test_spoiled_curves_give_a_sentence(tmp_path, spoil):
+    folder = with_further_metrics(tmp_path / "stored", "cubic", 0.3)
+    (folder / "curves.json").write_text(spoil, encoding="utf-8")
+    with pytest.raises(UserError, match="not readable curves"):
+        write_report([folder], tmp_path / "out")
+
+
+def test_the_command_of_a_table_says_how_many_subjects(tmp_path):
+    stored(tmp_path, "cubic", n=3)
+    assert "--subjects 3" in run_command(section_of(tmp_path))
+    assert "PATH/heads" in run_command(section_of(tmp_path))

@@ -285,14 +285,68 @@ def test_without_the_papers_data_other_data_must_be_named(bench, monkeypatch, tm
         reproduce(Request("soup-fig2", out=tmp_path / "runs"))
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", NAMES)
-def test_every_table_runs_on_the_phantom(name, tmp_path):
-    found = reproduce(Request(name, "phantom_2mm", subjects=1, device="cpu", out=tmp_path))
+def test_a_figure_is_drawn_and_lies_beside_its_page(table_bench, monkeypatch, tmp_path):
+    table_bench.weights.update(soup_multi="w")
+    small = {**get_reproduction("soup-fig2")}
+    small["panels"] = small["panels"][:2]
+    monkeypatch.setattr("mrsr_bench.benchmarks.reproduce.get_reproduction", lambda name: small)
+    found = run(table_bench, "soup-fig2", subjects=1, page=tmp_path / "docs")
+    names = {path.name: path for path in (tmp_path / "docs").iterdir()}
+    assert set(names) == {"soup-fig2--tiny.md", "soup-fig2--tiny.png"}
+    assert {str(path) for path in names.values()} <= set(found["files"])
+    page = names["soup-fig2--tiny.md"].read_text(encoding="utf-8")
+    assert "(soup-fig2--tiny.png)" in page
+    assert "mrsr-bench reproduce soup-fig2 --dataset PATH/tiny --subjects 1" in page
+    assert "Weights of multi-scale were not trained by the paper's recipe" in page
+    assert names["soup-fig2--tiny.png"].read_bytes()[1:4] == b"PNG"
+    assert not (tmp_path / "docs" / "soup-fig2--tiny.json").exists()
+
+
+def test_the_points_of_a_figure_are_the_means_of_its_table(table_bench, monkeypatch):
+    from mrsr_bench.benchmarks.reports.drawing import LIGHT
+    from mrsr_bench.benchmarks.reproduction_figure import _drawn
+
+    table_bench.weights.update(soup_multi="w")
+    small = {**get_reproduction("soup-fig2")}
+    small["panels"] = small["panels"][:2]
+    monkeypatch.setattr("mrsr_bench.benchmarks.reproduce.get_reproduction", lambda name: small)
+    found = run(table_bench, "soup-fig2", subjects=1)
+    axes = _drawn(found, [2.0, 3.0], LIGHT).axes[0]
+    lines = {line.get_label(): line.get_ydata().tolist() for line in axes.lines}
+    expected = [p["rows"][2]["ours"]["rmse"]["mean"] for p in found["panels"]]
+    assert lines["multi-scale"] == pytest.approx(expected)
+    assert lines["SOUP-GAN (missing)"] == []
+
+
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in NAMES if name[:4] in ("mdcs", "soup")]
+
+
+@pytest.mark.parametrize("name", ["prostate-table1", "ixi-table1", *SLOW])
+def test_every_table_runs_on_the_phantom(name, tmp_path, monkeypatch):
+    from mrsr_bench.benchmarks.datasets.phantom import PhantomDataset
+
+    coarse = PhantomDataset("phantom_coarse", spacing=5.0, shape=(32, 40, 32))
+    monkeypatch.setattr("mrsr_bench.benchmarks.datasets.open_dataset", lambda name, suffix=None: coarse)
+    monkeypatch.setenv("MRSR_BENCH_OFFLINE", "1")
+    monkeypatch.setenv("MRSR_BENCH_HOME", str(tmp_path / "home"))
+    found = reproduce(Request(name, "phantom_coarse", subjects=1, device="cpu", out=tmp_path / "runs"))
     assert found["synthetic"] is True
-    for panel in found["panels"]:
-        for row in panel["rows"]:
-            assert row.get("error") or any(score["mean"] is not None for score in row["ours"].values())
+    assert found["other_dataset"] is True
+    ran = [row for panel in found["panels"] for row in panel["rows"] if "error" not in row]
+    assert {panel["protocol"] for panel in found["panels"]} == {
+        panel["protocol"] for panel in get_reproduction(name)["panels"]
+    }
+    assert all("there are no weights" in row["error"] for p in found["panels"] for row in p["rows"] if "error" in row)
+    assert any(row["weights_sha256"] for row in ran), "some weights ship with the package"
+    for row in ran:
+        assert any(score["mean"] is not None for key, score in row["ours"].items() if key != "parameters"), row
+    assert {claim["verdict"] for claim in found["claims"]} <= {HOLDS, FAILS, UNKNOWN}
+    assert not [
+        c for c in found["claims"] for check in c["checks"] if check["verdict"] == FAILS and "p =" in check["because"]
+    ]
+    page = markdown(found)
+    assert "ANOTHER DATASET" in page
+    assert "The phantom is synthetic" in page
 
 
 def test_the_command_prints_the_table_and_its_claims(table_bench, monkeypatch, capsys):
