@@ -154,6 +154,8 @@ def train_method(
     folder = (out or DEFAULT_FOLDER) / spec.name / f"{group.name}-{chosen.name}"
     device = choose_device(device)
     processes = PartialState(cpu=device == "cpu")
+    initial: dict[str, Any] | None
+    parent: str | None
     with processes.main_process_first():
         if weights is not None:
             initial, parent = _start_from(spec, weights, chosen)
