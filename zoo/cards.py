@@ -7,6 +7,7 @@ without a run it writes the card again.
 
 from __future__ import annotations
 
+import argparse
 import json
 import math
 import re
@@ -292,7 +293,7 @@ def score_entry(run: Mapping[str, Any], sha256: str, source: Path) -> dict[str, 
         "synthetic": bool(run.get("synthetic", False)),
         "weights_sha256": sha256,
         "command": f"mrsr-bench run --model {run['resolved']} --dataset PATH/{run['dataset']} "
-        f"--protocol {run['protocol']} --split {run['split']} --seed {run['seed']}",
+        f"--protocol {run['protocol']} --split {run['split']} --subjects {len(run['subjects'])} --seed {run['seed']}",
         "scores": run["scores"],
     }
 
@@ -319,6 +320,8 @@ def add_scores(folder: Path, runs: Sequence[Path]) -> Path:
     from mrsr_bench.benchmarks.results import read_run, write_text
     from mrsr_bench.zoo.methods import methods
 
+    if not (folder / CONFIG).is_file():
+        raise UserError(f"{folder}: expected a folder of weights, with a {CONFIG}")
     config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
     if runs:
         sha256 = sha256_of_file(folder / MODEL)
@@ -328,7 +331,11 @@ def add_scores(folder: Path, runs: Sequence[Path]) -> Path:
 
 
 if __name__ == "__main__":
+    parser = argparse.ArgumentParser(prog="python -m mrsr_bench.zoo.cards", description="Write a card again.")
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="weights, with their config.json")
+    parser.add_argument("runs", type=Path, nargs="*", metavar="RUN", help="runs whose scores go on the card")
+    asked = parser.parse_args()
     try:
-        print(add_scores(Path(sys.argv[1]), [Path(argument) for argument in sys.argv[2:]]))
+        print(add_scores(asked.folder, asked.runs))
     except UserError as error:
         sys.exit(f"mrsr-bench: {error}")
