@@ -248,12 +248,14 @@ def _training(spec: MethodSpec, folder: Path, declared: Declaration) -> dict[str
     Weights that began from others learnt what those had learnt, and took their hours too. A network that judged the
     training (a perceptual loss) brings what it learnt from.
     """
+    from mrsr_bench.zoo.publish import lineage
     from mrsr_bench.zoo.weights import find_weights
 
     weights = find_weights(spec, None, folder)
     config = {} if weights is None else weights.config
     recipe = config.get("recipe") or {}
-    trainings, lost = _lineage(config.get("trained") or {})
+    configs, lost = lineage(config)
+    trainings = [one.get("trained") or {} for one in configs]
     trained = trainings[0]
     dataset = str(trained.get("dataset", "unknown"))
     other = [declared.other_data] if declared.other_data is not None else []
@@ -276,20 +278,6 @@ def _training(spec: MethodSpec, folder: Path, declared: Declaration) -> dict[str
         "hours": sum(seconds) / 3600 if whole else None,
         "hardware": plain_text(str(trained["hardware"])) if trained.get("hardware") else None,
     }
-
-
-def _lineage(trained: Mapping[str, Any]) -> tuple[list[Mapping[str, Any]], str | None]:
-    """The training of some weights and those of the weights it began from; the SHA-256 of ones that are not here."""
-    from mrsr_bench.zoo.publish import every_folder
-    from mrsr_bench.zoo.weights import CONFIG, MODEL, sha256_of_file
-
-    found = [trained]
-    while (parent := found[-1].get("parent_sha256")) is not None:
-        folder = next((f for f in every_folder() if sha256_of_file(f / MODEL) == parent), None)
-        if folder is None:
-            return found, str(parent)
-        found.append(json.loads((folder / CONFIG).read_text(encoding="utf-8")).get("trained") or {})
-    return found, None
 
 
 def _source(spec: MethodSpec, declared: Declaration, environment: Mapping[str, Any]) -> dict[str, Any]:

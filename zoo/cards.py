@@ -120,6 +120,24 @@ def _lines(spec: MethodSpec, config: Mapping[str, Any], folder: Path, repo: str 
     yield f"Licence of these weights: {spec.licence}."
 
 
+def _stages(recipe: Mapping[str, Any]) -> str:
+    return ", then ".join(
+        f"{s['steps']:,} {'generator ' if s['game'] else ''}updates of {s['batch']} patches of "
+        f"{' x '.join(map(str, s['patch']))} ({s['name']})"
+        for s in recipe["stages"]
+    )
+
+
+def _parents(config: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """The SHA-256 of the weights that weights began from, and of those before, and what is known of their training."""
+    from mrsr_bench.zoo.publish import lineage
+
+    configs, _ = lineage(config)
+    for one, before in zip(configs, [*configs[1:], {}], strict=True):
+        if parent := (one.get("trained") or {}).get("parent_sha256"):
+            yield str(parent), before
+
+
 def _training_state(config: Mapping[str, Any], folder: Path) -> Iterator[str]:
     from mrsr_bench.zoo.curves import read_log, training_seconds
 
@@ -127,15 +145,15 @@ def _training_state(config: Mapping[str, Any], folder: Path) -> Iterator[str]:
     if not recipe:
         return
     minutes = training_seconds(read_log(folder / LOG)) / 60 if (folder / LOG).is_file() else 0.0
-    stages = ", then ".join(
-        f"{s['steps']:,} {'generator ' if s['game'] else ''}updates of {s['batch']} patches of "
-        f"{' x '.join(map(str, s['patch']))} ({s['name']})"
-        for s in recipe["stages"]
-    )
     hardware = config["trained"]["hardware"]
-    yield f"Trained by the recipe `{recipe['name']}`: {stages}; {minutes:.0f} minutes on {hardware}."
-    if config["trained"].get("parent_sha256"):
-        yield f"It started from the weights with SHA-256 `{config['trained']['parent_sha256']}`."
+    yield f"Trained by the recipe `{recipe['name']}`: {_stages(recipe)}; {minutes:.0f} minutes on {hardware}."
+    for parent, known in _parents(config):
+        began = f"It started from the weights with SHA-256 `{parent}`"
+        if known.get("recipe"):
+            seconds = known["trained"].get("seconds")
+            time = "" if seconds is None else f"; {seconds / 60:.0f} minutes"
+            began += f", trained by the recipe `{known['recipe']['name']}`: {_stages(known['recipe'])}{time}"
+        yield f"{began}."
     if recipe["name"] != "paper":
         yield ""
         yield "> **Undertrained.** The paper trains far longer, on far more subjects; these scores are a lower bound."

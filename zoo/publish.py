@@ -165,6 +165,17 @@ def every_folder() -> Iterator[Path]:
     yield from pulled()
 
 
+def lineage(config: Mapping[str, Any]) -> tuple[list[Mapping[str, Any]], str | None]:
+    """The configuration of some weights and of those they began from; the SHA-256 of the first that are not here."""
+    found = [config]
+    while (parent := (found[-1].get("trained") or {}).get("parent_sha256")) is not None:
+        folder = next((f for f in every_folder() if sha256_of_file(f / MODEL) == parent), None)
+        if folder is None:
+            return found, str(parent)
+        found.append(json.loads((folder / CONFIG).read_text(encoding="utf-8")))
+    return found, None
+
+
 def _refuse_tokens(folder: Path) -> None:
     from huggingface_hub import get_token
 
