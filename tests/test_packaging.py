@@ -1,6 +1,7 @@
 """The wheel holds what the repository holds: packages are listed by hand, and none may be forgotten."""
 
 import fnmatch
+import re
 import tomllib
 from pathlib import Path
 
@@ -58,3 +59,10 @@ def test_recipes_and_weights_of_every_method_are_in_the_wheel():
     assert wanted
     for name in wanted:
         assert any(fnmatch.fnmatch(name, pattern) for pattern in data["*"]), name
+
+
+def test_no_page_names_a_place_on_a_machine():
+    pages = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("zoo/methods/*/weights/*/README.md")]
+    assert len(pages) > 10
+    places = re.compile(r"(?<![\w.~])/(?:home|root|tmp|work|mnt|Users|var)/")
+    assert not [page.name for page in pages if places.search(page.read_text(encoding="utf-8"))]
