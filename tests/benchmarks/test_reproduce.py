@@ -318,10 +318,7 @@ def test_the_points_of_a_figure_are_the_means_of_its_table(table_bench, monkeypa
     assert lines["SOUP-GAN (missing)"] == []
 
 
-SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in NAMES if name[:4] in ("mdcs", "soup")]
-
-
-@pytest.mark.parametrize("name", ["prostate-table1", "ixi-table1", *SLOW])
+@pytest.mark.parametrize("name", NAMES)
 def test_every_table_runs_on_the_phantom(name, tmp_path, monkeypatch):
     from mrsr_bench.benchmarks.datasets.phantom import PhantomDataset
 
