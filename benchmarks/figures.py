@@ -9,7 +9,6 @@ per voxel, and lies where HR lost most to LR.
 from __future__ import annotations
 
 import itertools
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +25,7 @@ from scipy.fft import rfft
 
 from mrsr_bench import UserError
 from mrsr_bench.benchmarks.metrics.region import bounding_box
+from mrsr_bench.benchmarks.results import write_bytes
 from mrsr_bench.benchmarks.views import Window, choose_view, choose_zoom, foreground_window, pixels_per_voxel
 from mrsr_bench.zoo.curves import OKABE_ITO, save_png
 from mrsr_bench.zoo.regrid import Interpolation, regrid
@@ -102,7 +102,6 @@ def light_copies(figures: Sequence[Path], folder: Path, prefix: str) -> list[Pat
     Raises:
         UserError: a copy cannot be written, or would be unreadable at that size.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     return [_light_copy(file, folder / f"{prefix}--{file.stem.rpartition('--')[0]}.png") for file in figures]
 
 
@@ -126,14 +125,7 @@ def _light_copy(figure: Path, target: Path) -> Path:
             break
     else:
         raise UserError(f"{figure.name}: is too large for a light copy of {LIGHT_BYTES // 1000} kB; draw fewer methods")
-    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
-    try:
-        partial.write_bytes(content.getvalue())
-        partial.replace(target)
-    except OSError as error:
-        raise UserError(f"{target}: the figure cannot be written ({error.strerror or error})") from error
-    finally:
-        partial.unlink(missing_ok=True)
+    write_bytes(target, content.getvalue())
     return target
 
 

@@ -81,10 +81,8 @@ class Table:
     def compared(self, sr: Tensor, hr: Tensor) -> Iterator[tuple[str, Tensor]]:
         """The losses of the stage that compare SR with HR, or judge SR alone."""
         for name in self.stage.losses:
-            if name == "l1":
-                yield name, l1(sr, hr)
-            elif name == "mse":
-                yield name, mse(sr, hr)
+            if name in _OF_PAIRS:
+                yield name, _OF_PAIRS[name](sr, hr)
             elif name == "total_variation":
                 yield name, total_variation(sr)
             elif name == "perceptual":

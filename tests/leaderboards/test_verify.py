@@ -1,8 +1,8 @@
 """What a stranger's submission may not do: hostile files, impossible scores, leakage; and what a re-run proves."""
 
 import copy
+import importlib.util
 import json
-import math
 from pathlib import Path
 
 import pytest
@@ -26,70 +26,17 @@ from mrsr_bench.leaderboards.submit import plain_text
 from mrsr_bench.leaderboards.verify import Rerun, check, verify
 from mrsr_bench.zoo.pins import shipped_pins
 
-PROTOCOL = "kspace-2x2x1"
-SUBJECTS = ("sub-01", "sub-02", "sub-03")
-LEVEL_DB = 10.0
+spec = importlib.util.spec_from_file_location("sound_submission", Path(__file__).parent / "sound_submission.py")
+helpers = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(helpers)
+
+LEVEL_DB, PROTOCOL, SUBJECTS = helpers.LEVEL_DB, helpers.PROTOCOL, helpers.SUBJECTS
+content, plain, score, scores, sound = helpers.content, helpers.plain, helpers.score, helpers.scores, helpers.sound
 SHIPPED = shipped_pins()["mdcsrn/mdcsrn_b4u4--kspace-2x2x1"]["model.safetensors"]
 
 
 def quiet(_line):
     pass
-
-
-def score(values):
-    known = list(values.values())
-    return {"mean": math.fsum(known) / len(known), "ci95": None, "n": len(known), "per_subject": values}
-
-
-def scores(psnr):
-    """Consistent PSNR and NRMSE of images whose range is ``LEVEL_DB`` over their root mean square."""
-    nrmse = {s: 10 ** ((LEVEL_DB - v) / 20) for s, v in psnr.items()}
-    return {"psnr": score(psnr), "nrmse": score(nrmse)}
-
-
-def content(method="cubic", start=27.0, **changes):
-    psnr = {s: start + 0.3 * i for i, s in enumerate(SUBJECTS)}
-    network = method == "mdcsrn_b4u4"
-    training = {"dataset": "elsewhere", "terms": "none", "train_subjects": ["p1"], "val_subjects": ["p2"], "hours": 1.0}
-    conventions = {key: plain_text(metrics.get(key).convention) for key in ("psnr", "nrmse")}
-    return {
-        "method": method,
-        "kind": "network" if network else "interpolation",
-        "version": 1,
-        "description": "a method",
-        "paper": "none",
-        "parameters": 228_505 if network else 0,
-        "track": "open",
-        "protocol": PROTOCOL,
-        "protocol_hash": get_protocol(PROTOCOL).hash,
-        "dataset": "heads",
-        "split": "test",
-        "seed": 0,
-        "synthetic": False,
-        "conventions": conventions,
-        "subjects": list(SUBJECTS),
-        "scores": scores(psnr),
-        "seconds_per_volume": 1.0,
-        "peak_memory_mb": 100.0,
-        "hardware": {"cpu": "a processor"},
-        "versions": {"torch": "2.6"},
-        "weights": {"sha256": "1" * 64} if network else None,
-        "source": {"package": "mrsr-bench", "package_version": "0.1.0"},
-        "training": training if network else None,
-        "licence": "Apache-2.0",
-        "contact": "lab@example.org",
-        "date": "2026-11-22",
-        "run_key": "2" * 64,
-        **changes,
-    }
-
-
-def sound(**changes):
-    return make(content(**changes), "test")
-
-
-def plain(**changes):
-    return sound(**changes).model_dump(mode="json")
 
 
 def test_a_sound_submission_passes(tmp_path):
