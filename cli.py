@@ -137,7 +137,9 @@ def train(
     ] = None,
     weights: Annotated[
         Path | None,
-        typer.Option(help="Begin with these weights of the same network: a path, or hf:user/name@revision."),
+        typer.Option(
+            help="Begin with these weights, or what fits of another network's: a path, or hf:user/name@revision."
+        ),
     ] = None,
     fold: Fold = None,
 ) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,8 @@ from mrsr_bench.zoo.methods import methods
 from mrsr_bench.zoo.recipe import Recipe, load_recipe
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from mrsr_bench.benchmarks.dataset import Case, Dataset
     from mrsr_bench.zoo.perceptual import PerceptualLoss, SegmentationPerceptual
 
@@ -127,8 +129,9 @@ def train_method(
     ``task`` is a protocol, or a group of tasks that one file of weights serves (``thick`` of `MethodSpec.groups`).
     ``terms`` is what the card says of the data's sources and terms, where the dataset itself cannot know.
     ``perceptual_weights`` holds the parameters of the perceptual loss's backbone, where its recipe has one.
-    ``weights`` of the same network, for whatever task, are what the training begins with: all stages of the recipe
-    follow, as when weights are tuned to data of one's own.
+    ``weights``, for whatever task, are what the training begins with: all stages of the recipe follow, as when weights
+    are tuned to data of one's own. Of another network, all that fits is taken (`fitted`): a network made deeper, or
+    one for another factor, need not begin at nothing.
 
     Returns:
         The folder of the weights (`mrsr_bench.zoo.weights`).
@@ -154,16 +157,16 @@ def train_method(
     folder = (out or DEFAULT_FOLDER) / spec.name / f"{group.name}-{chosen.name}"
     device = choose_device(device)
     processes = PartialState(cpu=device == "cpu")
+    network = build_network(spec, chosen.network, seed=seed)
     initial: dict[str, Any] | None
     parent: str | None
     with processes.main_process_first():
         if weights is not None:
-            initial, parent = _start_from(spec, weights, chosen)
+            initial, parent = _start_from(spec, weights, chosen, network.state_dict())
         else:
             chosen, initial, parent = _start_from_twin(spec, protocols[0], chosen, folder, fresh=fresh)
         store = folder.parent / "volumes"
         prepared = [prepare(cases, protocols, chosen.regrid, seed, store, spec) for cases in (train, val)]
-    network = build_network(spec, chosen.network, seed=seed)
     identity = {
         "method": spec.name,
         "version": spec.version,
@@ -217,24 +220,54 @@ def _hardware(device: str) -> str:
     return f"{cpu_model()}, {torch.get_num_threads()} threads"
 
 
-def _start_from(spec: MethodSpec, path: Path, recipe: Recipe) -> tuple[dict[str, Any], str]:
-    """The tensors and the SHA-256 of the weights that a training begins with.
+def fitted(drawn: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], int]:
+    """A network's tensors as they were ``drawn``, with what fits of those ``given`` by another network.
+
+    A tensor of the same name and shape is taken; one that is shorter along a single axis fills the front of it. A
+    network with more blocks whose last convolution was drawn as zero so begins by giving what the smaller one gave.
+
+    Returns:
+        The tensors, and how many of them took something.
+    """
+    out, taken = {}, 0
+    for name, tensor in drawn.items():
+        mine, theirs = tensor.clone(), given.get(name)
+        if theirs is not None and theirs.dim() == mine.dim():
+            longer = [m - t for m, t in zip(mine.shape, theirs.shape, strict=True) if m != t]
+            if not longer or (len(longer) == 1 and longer[0] > 0):
+                mine[tuple(slice(n) for n in theirs.shape)] = theirs
+                taken += 1
+        out[name] = mine
+    return out, taken
+
+
+def _start_from(
+    spec: MethodSpec, path: Path, recipe: Recipe, drawn: Mapping[str, Tensor]
+) -> tuple[dict[str, Any], str]:
+    """The tensors that a training begins with, and the SHA-256 of the weights at ``path`` that they come from.
 
     Raises:
-        UserError: there are none, or they are of another network or input.
+        UserError: there are none, they are for another input, or none of them fits the network.
     """
-    from mrsr_bench.zoo.weights import find_weights, load_tensors
+    from mrsr_bench.zoo.weights import load_tensors, weights_at
 
-    given = find_weights(spec, None, path)
-    assert given is not None  # an explicit path is there or refused
-    for entry, wanted in (("regrid", recipe.regrid), ("network", recipe.network)):
+    given = weights_at(path)
+    donor = given.config["method"]
+    expected = {"regrid": recipe.regrid, **({"network": recipe.network} if donor == spec.name else {})}
+    for entry, wanted in expected.items():
         if given.config[entry] != wanted:
             raise UserError(
                 f"{path}: these weights were trained with {entry} {given.config[entry]}, and the recipe "
                 f"{recipe.name} has {wanted}; choose a recipe with the same, or write one"
             )
     print(f"starting from {given.file}", file=sys.stderr)
-    return load_tensors(given), given.sha256
+    tensors = load_tensors(given)
+    if donor != spec.name:
+        tensors, taken = fitted(drawn, tensors)
+        if not taken:
+            raise UserError(f"{path}: holds weights of {donor}, and no tensor of them fits {spec.name}")
+        print(f"{taken} of the {len(tensors)} tensors of {spec.name} are those of {donor}", file=sys.stderr)
+    return tensors, given.sha256
 
 
 def _start_from_twin(

@@ -127,10 +127,10 @@ def find_weights(
         UserError: the explicit ``path`` is missing, a pickle, no safetensors, or of another method or task; what is on
             the Hub cannot be had.
     """
-    from mrsr_bench.zoo.hub import pinned_weights, weights_path
+    from mrsr_bench.zoo.hub import pinned_weights
 
     if path is not None:
-        return _explicit(spec, task, weights_path(path))
+        return _explicit(spec, task, path)
     for folder in _candidates(spec):
         config = _metadata(folder / MODEL)
         if task is None or task in config["tasks"]:
@@ -138,7 +138,15 @@ def find_weights(
     return pinned_weights(spec, task) if hub else None
 
 
-def _explicit(spec: MethodSpec, task: Mapping[str, Any] | None, path: Path) -> Weights:
+def weights_at(path: Path) -> Weights:
+    """The weights, of whatever method, in a file, a folder of weights or at an address on the Hub.
+
+    Raises:
+        UserError: there are none, or they are a pickle or no safetensors.
+    """
+    from mrsr_bench.zoo.hub import weights_path
+
+    path = weights_path(path)
     if not path.exists():
         raise UserError(f"{path}: no such weights file")
     file = path / MODEL if path.is_dir() else path
@@ -149,14 +157,17 @@ def _explicit(spec: MethodSpec, task: Mapping[str, Any] | None, path: Path) -> W
         )
     if not file.is_file() or file.suffix != ".safetensors":
         raise UserError(f"{path}: expected a .safetensors file or a folder with {MODEL}")
-    config = _metadata(file)
+    return Weights(file, sha256_of_file(file), _metadata(file))
+
+
+def _explicit(spec: MethodSpec, task: Mapping[str, Any] | None, path: Path) -> Weights:
+    given = weights_at(path)
+    name, config = given.file.name, given.config
     if config["method"] != spec.name:
-        raise UserError(
-            f"{file.name} holds weights of {config['method']}, not of {spec.name}; name the method that they are of"
-        )
+        raise UserError(f"{name} holds weights of {config['method']}, not of {spec.name}; name the method they are of")
     if task is not None and task not in config["tasks"]:
-        raise UserError(f"{file.name} was trained for {config['protocol']}, another task than the one asked for")
-    return Weights(file, sha256_of_file(file), config)
+        raise UserError(f"{name} was trained for {config['protocol']}, another task than the one asked for")
+    return given
 
 
 @lru_cache(maxsize=64)

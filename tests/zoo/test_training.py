@@ -17,7 +17,7 @@ from mrsr_bench.volume import Volume, save
 from mrsr_bench.zoo.cards import add_scores
 from mrsr_bench.zoo.inference import build_network, load_method
 from mrsr_bench.zoo.methods import methods
-from mrsr_bench.zoo.training import train_method
+from mrsr_bench.zoo.training import fitted, train_method
 from mrsr_bench.zoo.weights import MODEL, describe, find_weights, load_into, sha256_of_file, verify_golden
 
 MODEL_NAME = "mdcsrn_b1u2_k2"
@@ -220,6 +220,55 @@ def test_a_training_begins_with_the_weights_that_are_named(trained, tmp_path, co
         tune(weights=copy_of_weights, fresh=True)
     with pytest.raises(UserError, match="no such weights file"):
         tune(weights=tmp_path / "none.safetensors")
+
+
+DEEPER = "mdcsrn_b2u2_k2"
+
+
+def test_a_deeper_network_begins_by_giving_what_the_smaller_one_gave(copy_of_weights):
+    small = build_network(methods.get(MODEL_NAME), {"global_skip": True}, seed=0)
+    load_into(small, find_weights(methods.get(MODEL_NAME), None, copy_of_weights))
+    drawn = build_network(methods.get(DEEPER), {"global_skip": True}, seed=1)
+    tensors, taken = fitted(drawn.state_dict(), small.state_dict())
+    assert taken == len(small.state_dict())
+    drawn.load_state_dict(tensors)
+    x = torch.rand(1, 1, 9, 8, 7)
+    assert torch.allclose(drawn.eval()(x), small.eval()(x), atol=1e-6)
+
+
+def test_only_tensors_that_fit_are_taken():
+    drawn = {
+        "same": torch.zeros(2, 3),
+        "longer": torch.ones(4, 3),
+        "shorter": torch.ones(2),
+        "turned": torch.ones(3, 2),
+    }
+    given = {"same": torch.full((2, 3), 5.0), "longer": torch.full((2, 3), 6.0), "shorter": torch.full((3,), 7.0)}
+    tensors, taken = fitted(drawn, {**given, "turned": torch.zeros(2, 3), "unknown": torch.zeros(1)})
+    assert taken == 2
+    assert set(tensors) == set(drawn)
+    assert torch.equal(tensors["same"], given["same"])
+    assert torch.equal(tensors["longer"], torch.cat((given["longer"], torch.ones(2, 3))))
+    assert all(torch.equal(tensors[name], drawn[name]) for name in ("shorter", "turned"))
+
+
+def test_a_training_begins_with_what_fits_of_another_network(trained, tmp_path, copy_of_weights, monkeypatch, capsys):
+    monkeypatch.setenv("MRSR_BENCH_HOME", str(tmp_path / "home"))
+    recipe = tmp_path / "tiny.yaml"
+    recipe.write_text(yaml.safe_dump(RECIPE))
+    begin = {"recipe": str(recipe), "out": tmp_path / "checkpoints", "weights": copy_of_weights}
+    folder = train_method(DEEPER, FolderDataset(trained.data), **begin)
+    config = json.loads((folder / "config.json").read_text())
+    assert (config["method"], config["trained"]["parent_sha256"]) == (DEEPER, sha256_of_file(copy_of_weights))
+    assert f"tensors of {DEEPER} are those of {MODEL_NAME}" in capsys.readouterr().err
+
+    def stranger(tensors, _metadata):
+        for name in list(tensors):
+            tensors[f"other.{name}"] = tensors.pop(name)
+
+    rewritten(copy_of_weights, stranger)
+    with pytest.raises(UserError, match=f"no tensor of them fits {DEEPER}"):
+        train_method(DEEPER, FolderDataset(trained.data), **begin, fresh=True)
 
 
 @pytest.fixture

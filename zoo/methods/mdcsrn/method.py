@@ -16,7 +16,7 @@ PAPER = "Chen et al. 2020, arXiv 2003.01217"
 TASKS = ("kspace-2x2x1", "mdcsrn2020")
 GROWTH = 12
 BOTTLENECK_WIDTH = 4
-RECIPES = {"paper": "recipes/paper.yaml", "quick": "recipes/quick.yaml"}
+RECIPES = {"paper": "recipes/paper.yaml", "quick": "recipes/quick.yaml", "tune": "recipes/tune.yaml"}
 GAN_RECIPES = {"paper": "recipes/paper_gan.yaml", "quick": "recipes/quick_gan.yaml"}
 DEVIATIONS = (
     "re-implementation: no official code or weights exist",

@@ -14,12 +14,14 @@ from mrsr_bench.zoo.method import MethodSpec, Tiling
 PAPER = "Sood and Rusu 2019, on Ledig et al. 2017, arXiv 1609.04802"
 BUILD = "mrsr_bench.zoo.methods.srgan.network:SRResNet"
 WIDTH, BLOCKS = 64, 16
-RECIPES = {"paper": "recipes/paper.yaml", "quick": "recipes/quick.yaml"}
+RECIPES = {"paper": "recipes/paper.yaml", "quick": "recipes/quick.yaml", "tune": "recipes/tune.yaml"}
 GAN_RECIPES = {"paper": "recipes/paper_gan.yaml", "quick": "recipes/quick_gan.yaml"}
 THROUGH_PLANE_RECIPES = {
     "paper": "recipes/paper_through_plane.yaml",
     "quick": "recipes/quick_through_plane.yaml",
     "quick_thin": "recipes/quick_through_plane_thin.yaml",
+    "tune": "recipes/tune_through_plane.yaml",
+    "tune_thin": "recipes/tune_through_plane_thin.yaml",
 }
 DEVIATIONS = (
     "re-implementation: no official code or weights exist",
