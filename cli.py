@@ -278,6 +278,7 @@ def score(
 def compare(
     a: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.")],
     b: Annotated[Path, typer.Argument(metavar="RUN", help="Another run's folder.")],
+    metrics: Annotated[list[str] | None, typer.Option(help="Metrics to compare beside the protocol's: names.")] = None,
     seed: Seed = 0,
     json: Json = False,
 ) -> None:
@@ -285,7 +286,7 @@ def compare(
     from mrsr_bench.benchmarks import tables
     from mrsr_bench.benchmarks.comparison import compare_runs
 
-    found = compare_runs(a, b, seed=seed)
+    found = compare_runs(a, b, seed=seed, metrics=metrics or ())
     tables.emit(found, json, lambda: tables.comparison(found))
 
 

@@ -6,12 +6,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mrsr_bench import UserError
+from mrsr_bench.benchmarks.evaluate import in_family
 from mrsr_bench.benchmarks.intensities import as_stated
+from mrsr_bench.benchmarks.metrics import known_metrics
 from mrsr_bench.benchmarks.protocol import get_protocol, subject_seed
 from mrsr_bench.benchmarks.results import plain, read_run
 from mrsr_bench.benchmarks.statistics import corrected, paired
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from mrsr_bench.benchmarks.protocol import Protocol
     from mrsr_bench.volume import Volume
 
@@ -19,12 +23,19 @@ SAME_GRID_VOXELS = 0.01
 """How far SR's voxels may lie from HR's, in voxels, and still be scored."""
 
 
-def compare_runs(first: str | Path, second: str | Path, *, seed: int = 0) -> dict[str, Any]:
+def compare_runs(
+    first: str | Path, second: str | Path, *, seed: int = 0, metrics: Sequence[str] = ()
+) -> dict[str, Any]:
     """Paired differences (first minus second) per metric over the subjects that both runs have; Holm over the metrics.
 
+    These are the protocol's and data consistency; ``metrics`` that the runs hold too join them. ``further`` in what is
+    returned are those that could.
+
     Raises:
-        UserError: a run cannot be read, they are of different protocols or datasets, or share no subject.
+        UserError: a run cannot be read, they are of different protocols or datasets, or share no subject; a metric is
+            unknown.
     """
+    asked = known_metrics(metrics)
     a, b = read_run(first), read_run(second)
     if a["protocol_hash"] != b["protocol_hash"]:
         raise UserError(
@@ -38,18 +49,22 @@ def compare_runs(first: str | Path, second: str | Path, *, seed: int = 0) -> dic
     if not common:
         raise UserError("the runs have no subject in common, so nothing can be paired")
     _same_images(a, b, common)
-    metrics: dict[str, dict[str, Any]] = {}
+    found: dict[str, dict[str, Any]] = {}
     pairs = {}
-    for key, score in a["scores"].items():
-        theirs = b["scores"].get(key, {})
+    further = []
+    for key in dict.fromkeys((*a["scores"], *asked)):
+        score, theirs = (run["scores"].get(key, {}) for run in (a, b))
+        if not in_family(key, a["protocol_content"]["metrics"], asked):
+            further += [key] if score.get("per_subject") and theirs.get("per_subject") else []
+            continue
         if not score.get("per_subject") or not theirs.get("per_subject"):
             reason = score.get("reason") or theirs.get("reason") or f"{key} is not in both runs"
-            metrics[key] = {"n": 0, "mean": None, "ci95": None, "p": None, "effect": None, "reason": reason}
+            found[key] = {"n": 0, "mean": None, "ci95": None, "p": None, "effect": None, "reason": reason}
             continue
         pairs[key] = paired(score["per_subject"], theirs["per_subject"], seed=seed)
-        metrics[key] = {}
+        found[key] = {}
     for key, pair in corrected(pairs).items():
-        metrics[key] = {
+        found[key] = {
             "n": pair.n,
             "mean": pair.mean,
             "ci95": pair.ci95,
@@ -69,7 +84,8 @@ def compare_runs(first: str | Path, second: str | Path, *, seed: int = 0) -> dic
                 "b": _name(b),
                 "subjects": common,
                 "left_out": sorted(set(a["subjects"]) ^ set(b["subjects"])),
-                "differences": metrics,
+                "differences": found,
+                "further": further,
             }
         )
     )

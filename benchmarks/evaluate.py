@@ -36,6 +36,15 @@ NOISE_FREE = ("psnr", "ssim", "nrmse")
 EXTRA_METRICS = ("data_consistency",)
 """Reported under every protocol, beside the protocol's own."""
 
+
+def in_family(key: str, protocol_metrics: Sequence[str], asked: Sequence[str] = ()) -> bool:
+    """Whether a metric is tested and ranked: the protocol's, data consistency, and what was ``asked`` for by name.
+
+    What a run holds beyond these is shown, but would make the family that p values are corrected for larger.
+    """
+    return key.removesuffix("_noise_free") in {*protocol_metrics, *EXTRA_METRICS, *asked}
+
+
 Notify = Callable[[str, int, int], None]
 """Progress: what is being done, steps done, steps in all."""
 

@@ -349,6 +349,8 @@ def comparison(found: Mapping[str, Any]) -> RenderableType:
         cells = [number(key, d["per_subject"].get(subject), sign=True) for key, d in shown.items()]
         each.add_row(escape(subject), *cells)
     lines = notes.lines()
+    if found["further"]:
+        lines.append(f"both runs hold {', '.join(found['further'])} too; --metrics adds them by name")
     if found["left_out"]:
         lines.append(f"in one run only, left out: {escape(', '.join(found['left_out']))}")
     lines.append("p: two-sided Wilcoxon signed-rank, Holm over the metrics; effect: rank-biserial correlation, −1 to 1")

@@ -336,6 +336,20 @@ def test_runs_are_compared_subject_by_subject(command, bench):
     assert "sub-02" in command("compare", a, b)[1]
 
 
+def test_what_runs_hold_beside_the_protocols_metrics_is_compared_when_asked_for(command, bench):
+    a, b = folders(bench, "linear", "nearest", metrics=("hfen",))
+    found = parsed(command("compare", a, b, "--json")[1])
+    assert found["further"] == ["hfen"]
+    assert "hfen" not in found["differences"]
+    assert "--metrics adds them" in command("compare", a, b)[1]
+    found = parsed(command("compare", a, b, "--metrics", "hfen", "--json")[1])
+    assert found["further"] == []
+    assert found["differences"]["hfen"]["n"] == 3
+    code, _, err = command("compare", a, b, "--metrics", "no_metric")
+    assert code == 2
+    assert "no_metric" in one_sentence(err)
+
+
 def test_from_eight_subjects_on_a_comparison_has_interval_and_test(command, bench):
     kind = type(bench.dataset.all_cases[0])
     bench.dataset.all_cases = [kind(f"sub-{i:02d}", "T1w", i, bench.acquired) for i in range(1, 10)]

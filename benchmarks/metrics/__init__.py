@@ -33,6 +33,18 @@ metrics: Registry[MetricSpec] = Registry(
 )
 
 
+def known_metrics(typed: Sequence[str]) -> tuple[str, ...]:
+    """The names of metrics in what was ``typed`` (each may hold several, with commas), once each.
+
+    Raises:
+        UserError: one of them is unknown.
+    """
+    names = tuple(dict.fromkeys(name.strip() for text in typed for name in text.split(",") if name.strip()))
+    for name in names:
+        metrics.get(name)
+    return names
+
+
 def score(
     sr: FloatArray,
     reference: Reference,

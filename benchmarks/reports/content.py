@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from mrsr_bench import UserError
-from mrsr_bench.benchmarks.evaluate import EXTRA_METRICS
+from mrsr_bench.benchmarks.evaluate import in_family
+from mrsr_bench.benchmarks.metrics import known_metrics
 from mrsr_bench.benchmarks.protocol import Protocol
 from mrsr_bench.benchmarks.reports.training import Training, training_of
 from mrsr_bench.benchmarks.results import CURVES_FILE, FIGURES_FOLDER, RUN_FILE, file_name, read_run
@@ -148,8 +149,7 @@ class Section:
     @cached_property
     def table_keys(self) -> list[str]:
         """Those of the first table: the protocol's, data consistency, and what was asked for."""
-        chosen = {*self.protocol.metrics, *EXTRA_METRICS, *self.asked}
-        return [key for key in self.keys if key.removesuffix("_noise_free") in chosen]
+        return [key for key in self.keys if in_family(key, self.protocol.metrics, self.asked)]
 
     @cached_property
     def missing(self) -> list[str]:
@@ -270,11 +270,7 @@ def content_of(paths: Sequence[str | Path], command: str, metrics: Sequence[str]
     Raises:
         UserError: a run cannot be read, two runs of one table scored different images, or a metric is unknown.
     """
-    from mrsr_bench.benchmarks.metrics import metrics as known
-
-    asked = tuple(dict.fromkeys(name.strip() for typed in metrics for name in typed.split(",") if name.strip()))
-    for name in asked:
-        known.get(name)
+    asked = known_metrics(metrics)
     folders = list(dict.fromkeys(folder for path in paths for folder in _folders(Path(path))))
     runs = [(folder, _checked(read_run(folder), folder)) for folder in folders]
     tables: dict[tuple[Any, ...], list[tuple[Path, dict[str, Any]]]] = {}
