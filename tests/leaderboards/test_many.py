@@ -1,9 +1,10 @@
-"""Two thousand submissions, half of them in one table: none is lost, and the test says how long it took."""
+"""Two thousand submissions, half in one table: none is lost, a browser sorts them, -s says how long that takes."""
 
 from __future__ import annotations
 
 import csv
 import importlib.util
+import shutil
 import time
 from pathlib import Path
 
@@ -34,17 +35,57 @@ def synthetic(count: int):
         )
 
 
-@pytest.mark.slow
-def test_a_board_of_two_thousand_is_built_and_loses_none(tmp_path, capsys):
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    """The folder of the site, the submissions in it, and what `site.build` said of itself."""
+    folder = tmp_path_factory.mktemp("many")
     made = list(synthetic(2000))
-    results = made_up.store(tmp_path / "results", made)
+    results = made_up.store(folder / "results", made)
     wall, cpu = time.perf_counter(), time.process_time()
-    found = site.build(tmp_path / "site", results=results, pictures=())
+    found = site.build(folder / "site", results=results, pictures=())
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-    with capsys.disabled():
-        print(f"\n2,000 submissions: {wall:.1f} s, {cpu:.1f} s of one processor, {found['pages']} pages")
+    print(f"\n2,000 submissions: {wall:.1f} s, {cpu:.1f} s of one processor, {found['pages']} pages")
+    return folder / "site", made, found
+
+
+@pytest.mark.slow
+def test_a_board_of_two_thousand_is_built_and_loses_none(built):
+    folder, made, found = built
     assert found["submissions"] == 2000
-    with (tmp_path / "site/data/results.csv").open(encoding="utf-8", newline="") as file:
+    with (folder / "data/results.csv").open(encoding="utf-8", newline="") as file:
         assert {row["digest"] for row in csv.DictReader(file)} == {one.digest for one in made}
-    page = (tmp_path / "site/results.html").read_text(encoding="utf-8")
+    page = (folder / "results.html").read_text(encoding="utf-8")
     assert [one.digest for one in made if f"#{one.digest[:8]}" not in page] == []
+
+
+@pytest.mark.slow
+def test_a_board_of_two_thousand_sorts_and_filters_in_a_browser(built):
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if chromium is None:
+        pytest.skip("no Chromium here; tests/leaderboards/install_browser.sh installs Debian's")
+    drawn = "new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
+    timed = (
+        "async act => {{ const start = performance.now(); {}; await " + drawn + "; return performance.now() - start }}"
+    )
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 1280, "height": 900})
+        page.goto((built[0] / "results.html").as_uri())
+        load = page.evaluate("performance.timing.loadEventEnd - performance.timing.navigationStart")
+        rows = page.locator("table.sortable tbody tr")
+        status = page.locator("[role=status]").first
+        assert rows.count() == 100
+        assert status.text_content() == "100 of 2000 rows shown, 2000 match"
+        before = rows.first.text_content()
+        sort = page.evaluate(timed.format("document.querySelectorAll('table.sortable button.sort')[0].click()"))
+        assert rows.first.text_content() != before
+        page.locator("form.filters input[name=q]").fill("net0042")
+        page.wait_for_function("document.querySelectorAll('table.sortable tbody tr').length === 1")
+        assert "net0042" in rows.text_content()
+        page.locator("form.filters button[type=reset]").click()
+        page.wait_for_function("document.querySelectorAll('table.sortable tbody tr').length === 100")
+        page.locator("button.more").click()
+        assert rows.count() == 2000
+        browser.close()
+    print(f"\n2,000 rows in a browser: open {load:.0f} ms, sort {sort:.0f} ms")

@@ -1,5 +1,5 @@
 // Sorting and filtering of tables, kept in the address so that a view can be linked to. Rows are never made here, only
-// ordered and hidden, so nothing of a submission is ever parsed as HTML.
+// ordered and taken out of the page, so nothing of a submission is ever parsed as HTML.
 "use strict";
 (() => {
   const SHOWN_AT_FIRST = 100;
@@ -13,7 +13,8 @@
     return value === undefined ? null : Number(value);
   };
 
-  const compare = (a, b) => (typeof a === "number" ? a - b : a.localeCompare(b, "en", { numeric: true }));
+  const collator = new Intl.Collator("en", { numeric: true });
+  const compare = (a, b) => (typeof a === "number" ? a - b : collator.compare(a, b));
 
   const setUp = (section, permanent) => {
     const table = section.querySelector("table.sortable");
@@ -52,13 +53,10 @@
 
     const show = () => {
       const filter = wanted();
-      let matching = 0;
-      for (const row of order) {
-        const fits = matches(row, filter);
-        if (fits) matching += 1;
-        row.hidden = !fits || (!state.all && matching > SHOWN_AT_FIRST);
-      }
+      const fitting = order.filter((row) => matches(row, filter));
+      const matching = fitting.length;
       const shown = state.all ? matching : Math.min(matching, SHOWN_AT_FIRST);
+      body.replaceChildren(...fitting.slice(0, shown));
       status.textContent = `${shown} of ${rows.length} rows shown` + (matching > shown ? `, ${matching} match` : "");
       more.hidden = matching <= shown;
       more.textContent = `Show all ${matching}`;
@@ -81,7 +79,6 @@
         });
         order = keyed.map(([, row]) => row);
       }
-      body.replaceChildren(...order);
     };
 
     heads.forEach((head, index) => {

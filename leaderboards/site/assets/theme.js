@@ -1,4 +1,5 @@
-// The theme before anything is drawn; the system's unless the reader chose another.
+// The theme before anything is drawn; the system's unless the reader chose another. Until the tables are in order only
+// the first rows of long ones are laid out.
 "use strict";
 (() => {
   const themes = ["system", "light", "dark"];
@@ -15,7 +16,9 @@
     else document.documentElement.setAttribute("data-theme", theme);
   };
   apply();
+  document.documentElement.classList.add("starting");
   document.addEventListener("DOMContentLoaded", () => {
+    document.documentElement.classList.remove("starting");
     const button = document.getElementById("theme");
     const say = () => {
       button.textContent = `Theme: ${theme}`;
