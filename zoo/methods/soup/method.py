@@ -26,6 +26,7 @@ RECIPES = {
     "long": "recipes/long.yaml",
     "tune": "recipes/tune.yaml",
 }
+SINGLE_RECIPES = RECIPES | {"tune": "recipes/tune_single.yaml"}
 GAN_RECIPES = {"paper": "recipes/paper_gan.yaml", "quick": "recipes/quick_gan.yaml"}
 RRDB_RECIPES = {"paper": "recipes/paper_rrdb.yaml", "quick": "recipes/quick_rrdb.yaml"}
 DEVIATIONS = (
@@ -96,7 +97,7 @@ def _generator(name: str, summary: str, scales: tuple[int, ...], *, gan: bool = 
         tiling=Tiling(window=136, margin=receptive_radius()),
         parameters=parameter_count(len(scales)),
         generator="soup_multi" if gan else None,
-        recipes=GAN_RECIPES if gan else RECIPES,
+        recipes=GAN_RECIPES if gan else RECIPES if len(scales) > 1 else SINGLE_RECIPES,
         deviations=DEVIATIONS,
         overridable=("blend",),
         folder="soup",
