@@ -24,6 +24,10 @@ def report(
     metrics: Annotated[
         list[str] | None, typer.Option(help="Metrics for the first tables beside the protocol's: names.")
     ] = None,
+    repeat: Annotated[
+        list[Path] | None,
+        typer.Option(help="A run of one of the methods trained with another seed: its spread stands beside the gains."),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Report stored runs: one page, figures, LaTeX and Markdown tables."""
@@ -31,7 +35,7 @@ def report(
     from mrsr_bench.benchmarks.report import write_report
 
     with tables.stdout_kept_clean():
-        found = write_report(runs, out, markdown=markdown, metrics=metrics or ())
+        found = write_report(runs, out, markdown=markdown, metrics=metrics or (), repeats=repeat or ())
     tables.emit(found, json, lambda: "\n".join(found["files"]))
 
 

@@ -20,12 +20,18 @@ PAGE, TABLE_TEX, TABLE_MD = "index.html", "tables.tex", "table.md"
 
 
 def write_report(
-    runs: Sequence[str | Path], out: Path, *, markdown: Path | None = None, metrics: Sequence[str] = ()
+    runs: Sequence[str | Path],
+    out: Path,
+    *,
+    markdown: Path | None = None,
+    metrics: Sequence[str] = (),
+    repeats: Sequence[str | Path] = (),
 ) -> dict[str, Any]:
     """Write the report of ``runs`` (run folders, or folders of them) to ``out``; returns the object of ``--json``.
 
     ``markdown`` is another place for the Markdown tables than ``out``; ``metrics`` join those of the protocol in the
-    first tables, all others stand in a table of their own. Nothing is written before all of it is made.
+    first tables, all others stand in a table of their own; ``repeats`` are runs of the same methods trained again with
+    another seed, whose spread stands beside the gains. Nothing is written before all of it is made.
 
     Raises:
         UserError: there is no run, one cannot be read, runs of one table scored different images, or ``out`` cannot be
@@ -39,7 +45,7 @@ def write_report(
 
     if not runs:
         raise UserError("name at least one run: a folder as `mrsr-bench run` writes it, or a folder of them")
-    content = content_of(runs, _command(runs, out, markdown, metrics), metrics)
+    content = content_of(runs, _command(runs, out, markdown, metrics, repeats), metrics, repeats)
     check_writable(out)
     plots = _plots(content)
     drawn = light_pngs(plots)
@@ -56,9 +62,16 @@ def write_report(
     return dict(plain(_found(content, plots, [*texts, *images])))
 
 
-def _command(runs: Sequence[str | Path], out: Path, markdown: Path | None, metrics: Sequence[str]) -> str:
+def _command(
+    runs: Sequence[str | Path],
+    out: Path,
+    markdown: Path | None,
+    metrics: Sequence[str],
+    repeats: Sequence[str | Path],
+) -> str:
     words = ["mrsr-bench", "report", *map(_shown, runs), "--out", _shown(out)]
     words += ["--metrics", ",".join(metrics)] if metrics else []
+    words += [word for run in repeats for word in ("--repeat", _shown(run))]
     return shlex.join([*words, *(["--markdown", _shown(markdown)] if markdown is not None else [])])
 
 

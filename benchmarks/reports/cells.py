@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import stdev
 
 from mrsr_bench.benchmarks.datasets import datasets
 from mrsr_bench.benchmarks.reports.content import BASELINES, FIRST_METRICS, Content, Entry, Section, higher_is_better
@@ -117,7 +118,14 @@ def against_table(section: Section, baseline: str) -> Table | None:
             effect = "" if c.effect is None else f"r = {c.effect:+.2f}".replace("-", MINUS)
             cells.append(Cell(text, "; ".join(filter(None, (interval(key, c.ci95, sign=True), p, effect)))))
         rows.append(tuple(cells))
+    spreads = [_spread_row(section, label, keys) for label in section.labels]
+    rows += [row for row in spreads if row]
     notes = ["Mean paired difference over subjects."]
+    if any(spreads):
+        notes.append(
+            "±: standard deviation of a method's mean over trainings that differ by their seed alone. A difference of "
+            "that size between methods that were trained once is no evidence for either."
+        )
     if not section.few:
         notes[0] += (
             " In brackets its 95 % bootstrap interval; p: two-sided Wilcoxon, Holm over the methods of a column; "
@@ -130,6 +138,16 @@ def against_table(section: Section, baseline: str) -> Table | None:
     notes += [f"{', '.join(of)}: {reason}." for reason, of in shared.items()]
     columns = ("method", *(header(key) for key in keys))
     return Table(f"{section.title}: each method minus {baseline}", columns, tuple(rows), tuple(notes))
+
+
+def _spread_row(section: Section, label: str, keys: Sequence[str]) -> tuple[Cell, ...]:
+    """What the seed of its training changes in a method's means; empty where it was trained once."""
+    means = {key: section.repeated(label, key) for key in keys}
+    count = max(map(len, means.values()), default=0)
+    if not count:
+        return ()
+    cells = (Cell(f"± {number(key, stdev(of))}" if of else DASH) for key, of in means.items())
+    return (Cell(f"{label}, {count} trainings"), *cells)
 
 
 def subject_table(section: Section, key: str) -> Table:

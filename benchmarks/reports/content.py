@@ -8,6 +8,7 @@ the same degradation at several factors make a *series*.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -87,7 +88,10 @@ def _is_curve(curve: Mapping[str, Any]) -> bool:
 
 @dataclass(eq=False)
 class Section:
-    """One table. Values of a subject that a run does not hold are None; ``asked`` are metrics for its first table."""
+    """One table. Values of a subject that a run does not hold are None; ``asked`` are metrics for its first table.
+
+    ``repeats`` are runs of other trainings of its methods, which rank nowhere: they show what a seed changes.
+    """
 
     protocol: Protocol
     dataset: str
@@ -97,6 +101,7 @@ class Section:
     entries: list[Entry]
     notes: list[str] = field(default_factory=list)
     asked: tuple[str, ...] = ()
+    repeats: tuple[Mapping[str, Any], ...] = ()
 
     @property
     def title(self) -> str:
@@ -207,6 +212,14 @@ class Section:
         others = [label for label in self.labels if label != baseline]
         return corrected({o: paired(self.values(o, key), theirs, seed=self.seed) for o in others})
 
+    def repeated(self, label: str, key: str) -> list[float]:
+        """Means of every training of a method over the subjects that all its runs scored; empty if it has but one."""
+        entry = next(entry for entry in self.entries if entry.label == label)
+        runs = [entry.run, *(run for run in self.repeats if run["resolved"] == entry.run["resolved"])]
+        values = [run["scores"].get(key, {}).get("per_subject", {}) for run in runs]
+        common = [s for s in self.subjects if all(v.get(s) is not None for v in values)]
+        return [math.fsum(v[s] for s in common) / len(common) for v in values] if common and len(runs) > 1 else []
+
     def silent_stars(self, baseline: str, key: str) -> str | None:
         """Why stars cannot appear in `against`, if so."""
         found = self.against(baseline, key)
@@ -264,24 +277,48 @@ def higher_is_better(key: str) -> bool | None:
     return metrics.get(stem).direction == "higher"
 
 
-def content_of(paths: Sequence[str | Path], command: str, metrics: Sequence[str] = ()) -> Content:
+def content_of(
+    paths: Sequence[str | Path], command: str, metrics: Sequence[str] = (), repeats: Sequence[str | Path] = ()
+) -> Content:
     """Read runs (or folders of runs) and put them in order; ``metrics`` are wanted in the first tables too.
 
+    ``repeats`` are runs of the same methods trained again with another seed.
+
     Raises:
-        UserError: a run cannot be read, two runs of one table scored different images, or a metric is unknown.
+        UserError: a run cannot be read, two runs of one table scored different images, a metric is unknown, or a
+            repeat repeats none of the runs.
     """
     asked = known_metrics(metrics)
-    folders = list(dict.fromkeys(folder for path in paths for folder in _folders(Path(path))))
-    runs = [(folder, _checked(read_run(folder), folder)) for folder in folders]
-    tables: dict[tuple[Any, ...], list[tuple[Path, dict[str, Any]]]] = {}
-    for folder, run in runs:
-        key = (run["protocol_hash"], run["dataset"], run.get("split", ""), run["seed"])
-        tables.setdefault(key, []).append((folder, run))
-    sections = [_section(found, asked) for found in tables.values()]
+    tables = _by_table(paths)
+    again = _by_table(repeats)
+    for key, found in again.items():
+        for folder, run in found:
+            _check_repeat(folder, run, [r for _, r in tables.get(key, ())])
+    sections = [_section(found, asked, again.get(key, ())) for key, found in tables.items()]
     tasks: dict[str, list[Section]] = {}
     for section in sorted(sections, key=lambda s: (_task(s.protocol), s.dataset, s.protocol.factor, s.protocol.name)):
         tasks.setdefault(_task(section.protocol), []).append(section)
     return Content(tasks, {task: _series(found) for task, found in tasks.items()}, command)
+
+
+def _by_table(paths: Sequence[str | Path]) -> dict[tuple[Any, ...], list[tuple[Path, dict[str, Any]]]]:
+    """Runs by what they must share to stand in one table."""
+    tables: dict[tuple[Any, ...], list[tuple[Path, dict[str, Any]]]] = {}
+    for folder in dict.fromkeys(folder for path in paths for folder in _folders(Path(path))):
+        run = _checked(read_run(folder), folder)
+        key = (run["protocol_hash"], run["dataset"], run.get("split", ""), run["seed"])
+        tables.setdefault(key, []).append((folder, run))
+    return tables
+
+
+def _check_repeat(folder: Path, run: Mapping[str, Any], runs: Sequence[Mapping[str, Any]]) -> None:
+    same = [r for r in runs if r["resolved"] == run["resolved"]]
+    if not same:
+        raise UserError(
+            f"{folder.name}: repeats none of the runs; name the run of {run['resolved']} on the same data too"
+        )
+    if any(r.get("weights_sha256") == run.get("weights_sha256") for r in same):
+        raise UserError(f"{folder.name}: has the weights of the run it repeats; a repeat is of another training")
 
 
 def _folders(path: Path) -> list[Path]:
@@ -318,9 +355,13 @@ def _checked(run: dict[str, Any], folder: Path) -> dict[str, Any]:
     return run
 
 
-def _section(found: Sequence[tuple[Path, dict[str, Any]]], asked: tuple[str, ...]) -> Section:
+def _section(
+    found: Sequence[tuple[Path, dict[str, Any]]],
+    asked: tuple[str, ...],
+    again: Sequence[tuple[Path, dict[str, Any]]],
+) -> Section:
     first = found[0][1]
-    _check_images(found)
+    _check_images([*found, *again])
     kept, notes = _folded(found)
     try:
         protocol = Protocol(first["protocol_content"])
@@ -329,7 +370,8 @@ def _section(found: Sequence[tuple[Path, dict[str, Any]]], asked: tuple[str, ...
     entries = [Entry(label, run, folder, training_of(run)) for label, folder, run in _labelled(kept)]
     entries.sort(key=lambda entry: not entry.training.none_needed)
     synthetic = any(bool(run.get("synthetic")) for _, run in found)
-    return Section(protocol, first["dataset"], first.get("split", ""), first["seed"], synthetic, entries, notes, asked)
+    place = (protocol, first["dataset"], first.get("split", ""), first["seed"])
+    return Section(*place, synthetic, entries, notes, asked, tuple(run for _, run in again))
 
 
 def _check_images(found: Sequence[tuple[Path, dict[str, Any]]]) -> None:

@@ -445,3 +445,27 @@ def test_the_command_of_a_table_says_how_many_subjects(tmp_path):
     stored(tmp_path, "cubic", n=3)
     assert "--subjects 3" in run_command(section_of(tmp_path))
     assert "PATH/heads" in run_command(section_of(tmp_path))
+
+
+def test_trainings_with_other_seeds_show_their_spread_and_rank_nowhere(tmp_path):
+    first = [stored(tmp_path, "cubic"), stored(tmp_path, "soup_multi", 1.0, weights_sha256="1" * 64)]
+    again = [stored(tmp_path / str(i), "soup_multi", 1.0 + i / 8, weights_sha256=str(i) * 64) for i in (2, 3)]
+    (section,) = content_of(first, "c", (), again).sections
+    assert section.labels == ["cubic", "soup_multi"]
+    means = [float(np.mean(list(values(folder).values()))) for folder in (first[1], *again)]
+    table = against_table(section, "cubic")
+    assert [row[0].text for row in table.rows] == ["soup_multi", "soup_multi, 3 trainings"]
+    assert table.rows[1][1].text == f"± {np.std(means, ddof=1):.3f}"
+    assert any("seed" in note for note in table.notes)
+    out = write_report(first, tmp_path / "out", repeats=again)
+    assert out["sections"]
+    text = (tmp_path / "out/table.md").read_text()
+    assert text.count("--repeat") == 2
+    with pytest.raises(UserError, match="repeats none of the runs"):
+        content_of(first[:1], "c", (), again)
+    with pytest.raises(UserError, match="the weights of the run it repeats"):
+        content_of(first, "c", (), first[1:])
+
+
+def values(folder):
+    return json.loads((folder / "run.json").read_text())["scores"]["psnr"]["per_subject"]
