@@ -10,8 +10,10 @@ import re
 import shutil
 import tarfile
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -61,7 +63,7 @@ class ByHand:
         """The whole of it, with the command that checks the result."""
         return (
             f"{name} cannot be fetched without you: go to {self.where}, {self.accept}, put {self.put} into {place}, "
-            f"then run: mrsr-bench data check {name}"
+            f"then run: {check_command(name, place)}"
         )
 
 
@@ -89,6 +91,16 @@ class IdcCollection:
 Source = Archive | Bucket | ByHand | IdcCollection
 
 
+def check_command(name: str, place: Path) -> str:
+    """The command that checks the dataset in ``place``, a folder of the data root."""
+    import shlex
+
+    from mrsr_bench.benchmarks.datasets.published import data_root
+
+    root = place.parent
+    return f"mrsr-bench data check {name}" + ("" if root == data_root() else f" --root {shlex.quote(str(root))}")
+
+
 def fetch(name: str, *, root: Path | None = None, notify: Notify | None = None) -> dict[str, Any]:
     """Fetch a registered dataset; what is already there is not fetched again.
 
@@ -103,6 +115,8 @@ def fetch(name: str, *, root: Path | None = None, notify: Notify | None = None) 
     from mrsr_bench.benchmarks.metrics.no_reference import offline_by
 
     dataset = datasets.get(name)
+    if parts := [part for part in getattr(dataset, "made_of", ()) if part]:
+        raise UserError(f"{name} is made of {' and '.join(parts)}; fetch each of them")
     if not isinstance(dataset, PublishedDataset):
         raise UserError(f"{name} needs no fetching: it is {dataset.summary}")
     dataset = dataset.at(root)
@@ -123,7 +137,7 @@ def fetch(name: str, *, root: Path | None = None, notify: Notify | None = None) 
         "new_files": files,
         "new_bytes": received,
         "terms": dataset.terms,
-        "next": f"mrsr-bench data check {name}" + (f" --root {root}" if root else ""),
+        "next": check_command(name, place),
     }
 
 
@@ -326,7 +340,7 @@ def fetch_bucket(source: Bucket, name: str, place: Path, notify: Notify) -> tupl
         system, base = fsspec.core.url_to_fs(source.url, **source.options)
         found: dict[str, Any] = {}
         for pattern in source.patterns:
-            found.update(system.glob(f"{base.rstrip('/')}/{pattern}", detail=True))
+            found.update(_matching(system, base.rstrip("/"), pattern))
     except ImportError as error:
         raise UserError(f"{name}: needs s3fs; pip install 'mrsr-bench[data]', then run the command again") from error
     except Exception as error:  # every file system has errors of its own
@@ -356,6 +370,30 @@ def fetch_bucket(source: Bucket, name: str, place: Path, notify: Notify) -> tupl
             partial.unlink(missing_ok=True)
         done, received = done + 1, received + size
     return done, received
+
+
+def _matching(system: Any, base: str, pattern: str) -> dict[str, Any]:
+    """Files under ``base`` that match; only folders in which a wildcard stands are listed.
+
+    The file system's own glob lists every folder down to the depth of the pattern: a hundred for each subject of HCP.
+    """
+
+    def listed(folder: str, part: str) -> list[tuple[str, Any]]:
+        try:
+            entries = system.ls(folder, detail=True)
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        named = [(entry["name"].rstrip("/"), entry) for entry in entries]
+        return [(n, e) for n, e in named if n.startswith(f"{folder}/") and fnmatchcase(n[len(folder) + 1 :], part)]
+
+    *folders, last = pattern.split("/")
+    places = [base]
+    for part in folders:
+        if any(mark in part for mark in "*?["):
+            places = [n for place in places for n, entry in listed(place, part) if entry["type"] == "directory"]
+        else:
+            places = [f"{place}/{part}" for place in places]
+    return {n: entry for place in places for n, entry in listed(place, last) if entry["type"] != "directory"}
 
 
 def _refused(source: Bucket, name: str, place: Path, error: Exception) -> str:
@@ -394,7 +432,7 @@ def fetch_idc(source: IdcCollection, name: str, place: Path, notify: Notify) -> 
     size = int(float(wanted["series_size_MB"].sum()) * 10**6)
     _require_room(place, size)
     notify(f"{name}: {len(wanted)} series, {size / 10**9:.1f} GB", 0, len(wanted))
-    before = sum(1 for path in place.rglob("*.dcm"))
+    before = set(place.rglob("*.dcm"))
     try:
         client.download_from_selection(
             downloadDir=str(place),
@@ -405,9 +443,30 @@ def fetch_idc(source: IdcCollection, name: str, place: Path, notify: Notify) -> 
     except Exception as error:
         text = " ".join(str(error).split())[:120]
         raise UserError(f"{name}: idc-index could not fetch it ({text}); run the same command again") from error
+    there = set(place.rglob("*.dcm"))
     pairs = zip(wanted["SeriesInstanceUID"], wanted["license_short_name"], strict=True)
-    licences = {str(uid): str(text) for uid, text in pairs}
+    licences = {**_licences(place), **{str(uid): str(text) for uid, text in pairs}}
     partial = place / f".licences.json.partial-{os.getpid()}"
     partial.write_text(json.dumps(licences, indent=1, sort_keys=True), encoding="utf-8")
     partial.replace(place / "licences.json")
-    return sum(1 for path in place.rglob("*.dcm")) - before, size
+    # The client logs what its downloader could not get and returns as if all were well.
+    come = Counter(path.parent.name for path in there)
+    counts = zip(wanted["SeriesInstanceUID"], wanted["instanceCount"], strict=True)
+    short = [uid for uid, count in counts if come[f"MR_{uid}"] < int(count)]
+    if short:
+        raise UserError(
+            f"{name}: {len(short)} of {len(wanted)} series did not come whole (first: {short[0]}); check the network "
+            "and run the same command again, it goes on from there"
+        )
+    return len(there - before), sum(path.stat().st_size for path in there - before)
+
+
+def _licences(place: Path) -> dict[str, str]:
+    """Licences of the series that were fetched into this folder before: several datasets share a collection."""
+    import json
+
+    try:
+        found: dict[str, str] = json.loads((place / "licences.json").read_text(encoding="utf-8"))
+        return found
+    except (OSError, ValueError):
+        return {}

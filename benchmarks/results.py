@@ -135,8 +135,8 @@ def write_bytes(path: Path, content: bytes) -> None:
         partial.unlink(missing_ok=True)
 
 
-def check_writable(out: Path) -> None:
-    """Refuse an output folder before any work is done for it.
+def check_writable(out: Path, option: str = "--out") -> None:
+    """Refuse an output folder, which ``option`` named, before any work is done for it.
 
     Raises:
         UserError: it cannot be made or written.
@@ -144,9 +144,9 @@ def check_writable(out: Path) -> None:
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"{out}: cannot be made ({error.strerror}); choose another folder with --out") from error
+        raise UserError(f"{out}: cannot be made ({error.strerror}); choose another folder with {option}") from error
     if not os.access(out, os.W_OK):
-        raise UserError(f"{out}: may not be written; choose another folder with --out")
+        raise UserError(f"{out}: may not be written; choose another folder with {option}")
 
 
 def file_name(text: str) -> str:

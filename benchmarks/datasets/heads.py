@@ -119,7 +119,7 @@ DATASETS: Sequence[PublishedDataset] = (
     Kirby21(
         "kirby21",
         "Kirby21 (KKI2009), T1w MPRAGE, two visits of 21 persons, Philips 3 T, 1.0 x 1.0 x 1.2 mm",
-        "free for research; cite Landman et al. 2011, doi 10.1016/j.neuroimage.2010.11.047",
+        "as www.nitrc.org/projects/multimodal says; cite Landman et al. 2011, doi 10.1016/j.neuroimage.2010.11.047",
         folders=("kirby21", "KKI2009"),
         layouts=[Layout("**/KKI2009-*-MPRAGE.nii*", rf"(?:[^/]+/)*{_KIRBY_SESSION}")],
         expected=Expected(21, 42, ((0.95, 1.05), (0.95, 1.05), (1.15, 1.25))),
@@ -143,7 +143,7 @@ DATASETS: Sequence[PublishedDataset] = (
             ByHand(
                 where="https://sites.wustl.edu/oasisbrains (OASIS-1)",
                 accept="sign the OASIS data use agreement",
-                put="the unpacked folders disc1 to disc12",
+                put="the folders disc1 to disc12, unpacked from oasis_cross-sectional_disc1.tar.gz to _disc12.tar.gz,",
             )
         ],
         split_list="by_share",

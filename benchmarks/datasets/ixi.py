@@ -31,8 +31,8 @@ MD5 = {
 COUNTS = {"T1": 581, "T2": 578, "PD": None}
 SPACING = {
     "T1": ((0.9, 1.0), (0.9, 1.0), (1.1, 1.3)),
-    "T2": ((0.85, 1.0), (0.85, 1.0), (1.2, 1.3)),
-    "PD": ((0.85, 1.0), (0.85, 1.0), (1.2, 1.3)),
+    "T2": ((0.85, 1.0), (0.85, 1.0), (1.15, 1.3)),
+    "PD": ((0.85, 1.0), (0.85, 1.0), (1.15, 1.3)),
 }
 UNPACKED = 6 * 2**30
 """Bytes that an archive may unpack to: each is below 5 GB and holds compressed files."""
@@ -43,7 +43,7 @@ class IxiDataset(PublishedDataset):
 
     def __init__(self, name: str, contrast: str, site: str | None, summary: str) -> None:
         place = site or "(?:Guys|HH|IOP)"
-        pattern = rf"(?:IXI-{contrast}/)?(?P<subject>IXI\d{{3}})-{place}-\d+-{contrast}\.nii\.gz"
+        pattern = rf"(?:(?:IXI-)?{contrast}/)?(?P<subject>IXI\d{{3}})-{place}-\d+-{contrast}\.nii\.gz"
         glob = f"**/IXI*-{site or '*'}-*-{contrast}.nii.gz"
         count = COUNTS[contrast] if site is None else None
         super().__init__(

@@ -253,13 +253,13 @@ class OrthogonalDataset(Dataset):
 
     def __init__(self, name: str, coronal: str, axial: str, summary: str) -> None:
         self.name, self.summary = name, summary
-        self._names = (coronal, axial)
+        self.made_of = (coronal, axial)
         self.terms = "as of the two datasets"
 
     def _parts(self) -> tuple[Dataset, Dataset]:
         from mrsr_bench.benchmarks.datasets import datasets
 
-        return datasets.get(self._names[0]), datasets.get(self._names[1])
+        return datasets.get(self.made_of[0]), datasets.get(self.made_of[1])
 
     def cases(self, split: str = "all", *, seed: int = 0) -> Sequence[Case]:
         """The pairs of a split, subjects in sorted order; a subject with one stack only is left out.

@@ -2,13 +2,15 @@
 
 Both DICOM collections are read as the Commons, TCIA and their clients lay them out: patient / study / series / files.
 One series per patient and plane, chosen by its description; of repeats the last, which is the one that was kept
-because an earlier one moved. Splits are by patient.
+because an earlier one moved. Splits are by patient. Descriptions, licences and who lacks which plane are those of the
+index of the Commons, version 25.
 """
 
 from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,20 +33,24 @@ class DicomDataset(PublishedDataset):
         terms: str,
         *,
         collection: str,
+        archive_name: str,
         description: str,
         expected: Expected,
+        lacking: Sequence[str] = (),
     ) -> None:
+        """``archive_name`` is what TCIA calls the collection; patients ``lacking`` have no such series."""
         super().__init__(
             name,
             summary,
             terms,
-            folders=(collection, collection.upper(), collection.replace("_", "-")),
+            folders=(collection, archive_name),
             layouts=(),
             expected=expected,
             sources=[IdcCollection(collection, description)],
             split_list=collection,
         )
         self.description = re.compile(description, re.IGNORECASE)
+        self.lacking = frozenset(lacking)
         self._series: dict[Path, Series] = {}
 
     def images(self) -> list[Found]:
@@ -57,6 +63,9 @@ class DicomDataset(PublishedDataset):
         return [
             Found(series.files[0], patient, f"{patient}_{series.stem}") for patient, series in sorted(chosen.items())
         ]
+
+    def known_subjects(self) -> list[str]:
+        return [subject for subject in super().known_subjects() if subject not in self.lacking]
 
     def case(self, image: Found) -> Case:
         return DicomCase(self._series[image.path].files, image.subject, image.image)
@@ -74,28 +83,32 @@ class DicomDataset(PublishedDataset):
         return found
 
 
-def _prostatex(name: str, plane: str, code: str) -> DicomDataset:
+def _prostatex(name: str, plane: str, code: str, lacking: Sequence[str] = ()) -> DicomDataset:
+    count = 346 - len(lacking)
     return DicomDataset(
         name,
         f"PROSTATEx, T2w TSE, {plane}, Siemens 3 T, about 0.5 x 0.5 x 3.6 mm",
         "CC BY 3.0 (per series: licences.json in the folder); cite doi 10.7937/K9TCIA.2017.MURS5CL",
         collection="prostatex",
+        archive_name="PROSTATEx",
         description=rf"^t2_tse_{code}",
-        expected=Expected(346, 346, ((0.25, 0.8), (0.25, 0.8), (2.5, 5.0))),
+        expected=Expected(count, count, ((0.25, 0.8), (0.25, 0.8), (2.5, 5.0))),
+        lacking=lacking,
     )
 
 
 DATASETS = (
     _prostatex("prostatex", "axial", "tra"),
     _prostatex("prostatex_sag", "sagittal", "sag"),
-    _prostatex("prostatex_cor", "coronal", "cor"),
+    _prostatex("prostatex_cor", "coronal", "cor", lacking=("ProstateX-0298", "ProstateX-0299")),
     DicomDataset(
         "prostate_diagnosis",
         "Prostate-Diagnosis, T2w TSE, axial, Philips 1.5 T, about 0.4 x 0.4 x 3 mm",
         "CC BY 3.0 (per series: licences.json in the folder); cite doi 10.7937/K9/TCIA.2015.FOQEUJVT",
         collection="prostate_diagnosis",
-        description=r"t2.*(ax|tra)|(ax|tra).*t2",
-        expected=Expected(None, None, ((0.2, 0.8), (0.2, 0.8), (2.5, 5.0))),
+        archive_name="PROSTATE-DIAGNOSIS",
+        description=r"t2.*(?:ax|tra)|(?:ax|tra).*t2",
+        expected=Expected(91, 91, ((0.2, 0.8), (0.2, 0.8), (2.5, 5.0))),
     ),
     PublishedDataset(
         "msd_prostate",

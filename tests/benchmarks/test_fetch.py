@@ -1,5 +1,6 @@
 """Fetching: servers that break off, lie, stall or have nothing, archives that attack, and what a person must do."""
 
+import gzip
 import hashlib
 import http.server
 import io
@@ -9,23 +10,28 @@ import tarfile
 import threading
 import time
 import types
+from pathlib import Path
 
+import nibabel
+import numpy as np
 import pytest
 
 from mrsr_bench import UserError
 from mrsr_bench.benchmarks import fetch as fetching
 from mrsr_bench.benchmarks.datasets import datasets
 from mrsr_bench.benchmarks.fetch import Archive, Bucket, IdcCollection, download, fetch, fetch_archive, unpack
+from mrsr_bench.cli import main
 
 CONTENT = bytes(range(256)) * 8000
 MD5 = hashlib.md5(CONTENT).hexdigest()
 
 
 class Server(http.server.ThreadingHTTPServer):
-    """Serves CONTENT; ``breaks`` are byte counts after which one answer each ends early, ``ranges`` may be off."""
+    """Serves ``content``; ``breaks`` are byte counts after which one answer each ends early, ``ranges`` may be off."""
 
     def __init__(self):
-        self.breaks, self.asked, self.ranges, self.stall, self.status = [], [], True, 0.0, 200
+        self.content, self.status = CONTENT, 200
+        self.breaks, self.asked, self.ranges, self.stall = [], [], True, 0.0
         super().__init__(("127.0.0.1", 0), Handler)
 
     @property
@@ -45,20 +51,20 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.send_error(server.status)
             return
         start = int(wanted[6:-1]) if wanted and server.ranges else 0
-        if start >= len(CONTENT):
+        if start >= len(server.content):
             self.send_response(416)
-            self.send_header("Content-Range", f"bytes */{len(CONTENT)}")
+            self.send_header("Content-Range", f"bytes */{len(server.content)}")
             self.end_headers()
             return
         self.send_response(206 if start else 200)
-        self.send_header("Content-Length", str(len(CONTENT) - start))
+        self.send_header("Content-Length", str(len(server.content) - start))
         if start:
-            self.send_header("Content-Range", f"bytes {start}-{len(CONTENT) - 1}/{len(CONTENT)}")
+            self.send_header("Content-Range", f"bytes {start}-{len(server.content) - 1}/{len(server.content)}")
         self.end_headers()
-        until = start + server.breaks.pop(0) if server.breaks else len(CONTENT)
-        self.wfile.write(CONTENT[start:until])
+        until = start + server.breaks.pop(0) if server.breaks else len(server.content)
+        self.wfile.write(server.content[start:until])
         self.wfile.flush()
-        if until < len(CONTENT):
+        if until < len(server.content):
             time.sleep(server.stall)
 
 
@@ -215,6 +221,26 @@ def test_an_archive_is_fetched_once(tmp_path, monkeypatch):
     assert (len(calls), [path.name for path in place.iterdir()]) == (1, ["IXI-T1"])
 
 
+def test_the_command_brings_a_dataset_over_a_connection_that_breaks(server, tmp_path, monkeypatch, capsys):
+    for variable in ("MRSR_BENCH_OFFLINE", "HF_HUB_OFFLINE"):
+        monkeypatch.delenv(variable, raising=False)
+    scan = np.random.default_rng(0).normal(100, 20, (40, 40, 40)).astype(np.float32)
+    image = nibabel.Nifti1Image(scan, np.diag([0.9375, 0.9375, 1.2, 1])).to_bytes()
+    archive = tar(tmp_path / "x.tar", member("IXI002-Guys-0828-T1.nii.gz", gzip.compress(image)))
+    server.content, server.breaks = archive.read_bytes(), [100_000]
+    source = Archive(server.url, hashlib.md5(server.content).hexdigest(), "IXI-T1", 10**6)
+    monkeypatch.setattr(datasets.get("ixi"), "sources", (source,))
+    with pytest.raises(SystemExit) as stop:
+        main(["data", "fetch", "ixi", "--root", str(tmp_path / "data"), "--json"])
+    said = json.loads(capsys.readouterr().out)
+    assert (stop.value.code, said["new_files"], said["new_bytes"]) == (0, 1, len(server.content))
+    assert server.asked[0] is None
+    assert len(server.asked) == 2
+    assert said["next"] == f"mrsr-bench data check ixi --root {tmp_path / 'data'}"
+    (case,) = datasets.get("ixi").at(tmp_path / "data").cases("all")
+    np.testing.assert_array_equal(case.hr().data, scan)
+
+
 def test_a_bucket_is_copied_file_by_file_and_only_what_is_new(tmp_path):
     store = tmp_path / "store"
     for name in ("sub-01/anat/sub-01_T1w.nii.gz", "sub-02/anat/sub-02_T1w.nii.gz", "sub-01/func/sub-01_bold.nii.gz"):
@@ -229,6 +255,27 @@ def test_a_bucket_is_copied_file_by_file_and_only_what_is_new(tmp_path):
     assert not list(place.rglob("*partial*")) + list(place.rglob("*bold*"))
 
 
+def test_a_bucket_is_listed_only_where_a_wildcard_stands(tmp_path, monkeypatch):
+    from fsspec.implementations.local import LocalFileSystem
+
+    listed, ls = [], LocalFileSystem.ls
+
+    def record(system, path, detail=False, **more):
+        listed.append(str(path).removeprefix(str(tmp_path)))
+        return ls(system, path, detail=detail, **more)
+
+    monkeypatch.setattr(LocalFileSystem, "ls", record)
+    image = "unprocessed/3T/T1w_MPR1"
+    for subject in ("100206", "100307"):
+        for folder in (image, "unprocessed/3T/T1w_MPR2", "MNINonLinear/Results", "T1w/100206/mri"):
+            (tmp_path / "store" / subject / folder).mkdir(parents=True)
+        (tmp_path / "store" / subject / image / f"{subject}_3T_T1w_MPR1.nii.gz").write_bytes(b"x")
+    (tmp_path / "store" / "100408" / "T1w").mkdir(parents=True)
+    source = Bucket(f"file://{tmp_path}/store", ("*/unprocessed/3T/T1w_MPR1/*_3T_T1w_MPR1.nii.gz",))
+    assert fetching.fetch_bucket(source, "x", tmp_path / "place", lambda *_: None) == (2, 2)
+    assert set(listed) == {"/store", *(f"/store/{subject}/{image}" for subject in ("100206", "100307", "100408"))}
+
+
 def test_hcp_without_access_says_where_to_go_what_to_accept_and_what_checks_it(tmp_path, monkeypatch):
     for name in ("MRSR_BENCH_OFFLINE", "HF_HUB_OFFLINE"):
         monkeypatch.delenv(name, raising=False)
@@ -241,8 +288,12 @@ def test_hcp_without_access_says_where_to_go_what_to_accept_and_what_checks_it(t
     with pytest.raises(UserError) as raised:
         fetch("hcp", root=tmp_path)
     said = str(raised.value)
-    for part in ("db.humanconnectome.org", "Open Access Data Use Terms", str(tmp_path / "hcp"), "data check hcp"):
+    check = f"data check hcp --root {tmp_path}"
+    for part in ("db.humanconnectome.org", "Open Access Data Use Terms", str(tmp_path / "hcp"), check):
         assert part in said
+    monkeypatch.setenv("MRSR_BENCH_DATA", str(tmp_path))
+    with pytest.raises(UserError, match=r"data check hcp$"):
+        fetch("hcp")
 
 
 @pytest.mark.parametrize("name", ["kirby21", "oasis1"])
@@ -256,24 +307,32 @@ def test_what_needs_a_person_says_so(tmp_path, name, monkeypatch):
 def test_offline_and_built_in_datasets_are_not_fetched(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="phantom needs no fetching"):
         fetch("phantom", root=tmp_path)
+    with pytest.raises(UserError, match="is made of prostatex_cor and prostatex; fetch each of them"):
+        fetch("prostatex_orthogonal", root=tmp_path)
+    with pytest.raises(UserError, match="needs no fetching: it is coronal and axial stacks in a folder of your own"):
+        fetch(f"orthogonal:{tmp_path}", root=tmp_path)
     monkeypatch.setenv("MRSR_BENCH_OFFLINE", "1")
     with pytest.raises(UserError, match="forbids downloads"):
         fetch("ixi", root=tmp_path)
 
 
-def test_the_commons_is_asked_for_the_series_of_the_description_alone(tmp_path, monkeypatch):
+def commons(monkeypatch, *, loses=()):
+    """A stand-in for idc-index: like it, it logs what did not come and returns; what it was asked for."""
     pandas = pytest.importorskip("pandas")
     asked = {}
 
     class Client:
         index = pandas.DataFrame(
             {
-                "collection_id": ["prostatex"] * 3 + ["other"],
-                "Modality": ["MR", "MR", "SEG", "MR"],
-                "SeriesDescription": ["t2_tse_tra", "ep2d_diff_tra", "t2_tse_tra", "t2_tse_tra"],
-                "SeriesInstanceUID": ["1", "2", "3", "4"],
-                "series_size_MB": [1.0] * 4,
-                "license_short_name": ["CC BY 3.0"] * 4,
+                "collection_id": ["prostatex"] * 4 + ["other"],
+                "Modality": ["MR", "MR", "SEG", "MR", "MR"],
+                "SeriesDescription": ["t2_tse_tra", "ep2d_diff_tra", "t2_tse_tra", "t2_tse_cor", "t2_tse_tra"],
+                "PatientID": ["P1"] * 5,
+                "StudyInstanceUID": ["9"] * 5,
+                "SeriesInstanceUID": ["1", "2", "3", "4", "5"],
+                "instanceCount": [3] * 5,
+                "series_size_MB": [1.0] * 5,
+                "license_short_name": ["CC BY 3.0"] * 5,
             }
         )
 
@@ -283,11 +342,41 @@ def test_the_commons_is_asked_for_the_series_of_the_description_alone(tmp_path, 
 
         def download_from_selection(self, **selection):
             asked.update(selection)
+            for row in self.index[self.index["SeriesInstanceUID"].isin(selection["seriesInstanceUID"])].itertuples():
+                folder = selection["dirTemplate"]
+                for part in ("PatientID", "StudyInstanceUID", "SeriesInstanceUID", "Modality"):
+                    folder = folder.replace(f"%{part}", getattr(row, part))
+                for number in range(row.instanceCount - (row.SeriesInstanceUID in loses)):
+                    path = Path(selection["downloadDir"], folder, f"{number}.dcm")
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    path.write_bytes(b"four")
 
     monkeypatch.setitem(sys.modules, "idc_index", types.SimpleNamespace(IDCClient=Client))
-    fetching.fetch_idc(IdcCollection("prostatex", "^t2_tse_tra"), "prostatex", tmp_path, lambda *_: None)
+    return asked
+
+
+AXIAL, CORONAL = IdcCollection("prostatex", "^t2_tse_tra"), IdcCollection("prostatex", "^t2_tse_cor")
+
+
+def test_the_commons_is_asked_for_the_series_of_the_description_alone(tmp_path, monkeypatch):
+    asked = commons(monkeypatch)
+    assert fetching.fetch_idc(AXIAL, "prostatex", tmp_path, lambda *_: None) == (3, 12)
     assert (asked["seriesInstanceUID"], asked["use_s5cmd_sync"]) == (["1"], True)
     assert json.loads((tmp_path / "licences.json").read_text()) == {"1": "CC BY 3.0"}
+    assert fetching.fetch_idc(AXIAL, "prostatex", tmp_path, lambda *_: None) == (0, 0)
+
+
+def test_two_planes_of_one_collection_keep_the_licences_of_both(tmp_path, monkeypatch):
+    commons(monkeypatch)
+    for source in (AXIAL, CORONAL):
+        fetching.fetch_idc(source, "prostatex", tmp_path, lambda *_: None)
+    assert set(json.loads((tmp_path / "licences.json").read_text())) == {"1", "4"}
+
+
+def test_a_series_that_the_commons_did_not_send_whole_is_no_success(tmp_path, monkeypatch):
+    commons(monkeypatch, loses={"4"})
+    with pytest.raises(UserError, match=r"1 of 1 series did not come whole \(first: 4\)"):
+        fetching.fetch_idc(CORONAL, "prostatex_cor", tmp_path, lambda *_: None)
 
 
 def test_the_published_checksums_of_ixi_stand_in_its_sources():

@@ -128,6 +128,13 @@ def test_ixi_by_contrast_and_site_and_a_subject_is_on_one_side_in_every_contrast
         assert {subject for subject, _ in found("ixi_t2", split)} == of_t1 & {p[:6] for p in people[::2]}
 
 
+@pytest.mark.parametrize("folder", ["ixi/IXI-{}", "ixi", "IXI/{}"])
+def test_ixi_lies_as_it_is_fetched_or_as_others_unpack_it(root, folder):
+    ixi(root, "IXI002-Guys-0828-T1", "IXI012-HH-1211-T2", folder=folder)
+    assert found("ixi") == [("IXI002", "IXI002-Guys-0828-T1")]
+    assert found("ixi_t2") == [("IXI012", "IXI012-HH-1211-T2")]
+
+
 def test_the_slice_wise_split_of_ixi_has_the_same_subjects_on_both_sides(root):
     ixi(root, *[f"IXI{i:03d}-Guys-{800 + i}-T2" for i in range(2, 12)])
     train, test = (datasets.get("ixi_guys_t2_slicewise_leaks").cases(split) for split in ("train", "test"))
@@ -202,6 +209,55 @@ def test_prostatex_takes_the_last_series_of_the_plane(root):
     assert found("prostatex_sag") == [("ProstateX-0000", "ProstateX-0000_t2_tse_sag")]
 
 
+OF_THE_COMMONS = {
+    "prostatex": ["t2_tse_tra", "t2_tse_tra_Grappa3", "t2_tse_tra_320_p2", "t2_tse_tra_exacte_copy_diffusie"],
+    "prostatex_sag": ["t2_tse_sag", "t2_tse_sag_320_p2", "t2_tse_sag_S3_ND"],
+    "prostatex_cor": ["t2_tse_cor", "t2_tse_cor_320_p2"],
+    "prostate_diagnosis": ["T2W_TSE_AX", "T2W_TSE_AX5MM", "T2W_TSE_AX 5mm"],
+}
+"""Descriptions that series have there, by the dataset they are meant for."""
+OTHERS = {
+    "prostatex": ["t2_loc tra", "t2_localizer", "t2_localizer_prostate", "ep2d_diff_tra_DYNDIST", "tfl_3d PD ref_tra"],
+    "prostate_diagnosis": ["T2W_TSE_COR", "T2W_TSE_CORA", "T1W_TSE_AX", "AX BLISS_GAD_8", "dyn_THRIVE"],
+}
+"""Descriptions there that are meant for none, by collection."""
+
+
+@pytest.mark.parametrize("name", OF_THE_COMMONS)
+def test_a_description_of_the_commons_belongs_to_one_dataset(name):
+    collection = datasets.get(name).sources[0].collection
+    same = [other for other in OF_THE_COMMONS if datasets.get(other).sources[0].collection == collection]
+    everything = [text for other in same for text in OF_THE_COMMONS[other]] + OTHERS[collection]
+    assert [text for text in everything if datasets.get(name).description.search(text)] == OF_THE_COMMONS[name]
+
+
+@pytest.mark.parametrize("folder", ["prostate_diagnosis", "PROSTATE-DIAGNOSIS"])
+def test_prostate_diagnosis_as_the_commons_or_the_archive_lay_it_out(root, folder):
+    dicom = runpy.run_path(str(Path(__file__).with_name("test_dicom.py")))["dicom"]
+    for patient, uid, number, description in [
+        ("ProstateDx-01-0001", "1.1", 401, "T2W_TSE_COR"),
+        ("ProstateDx-01-0001", "1.2", 501, "T2W_TSE_AX"),
+        ("ProstateDx-01-0001", "1.3", 801, "AX BLISS_GAD_8"),
+        ("ProstateDx-01-0009", "1.4", 601, "T1W_TSE_AX"),
+        ("ProstateDx-01-0025", "1.5", 901, "T2W_TSE_AX5MM"),
+    ]:
+        for index in range(3):
+            path = root / folder / patient / "study" / f"MR_{uid}" / f"{index}.dcm"
+            dicom(path, index, uid=uid, patient=patient, description=description, SeriesNumber=number)
+    assert found("prostate_diagnosis") == [
+        ("ProstateDx-01-0001", "ProstateDx-01-0001_T2W_TSE_AX"),
+        ("ProstateDx-01-0025", "ProstateDx-01-0025_T2W_TSE_AX5MM"),
+    ]
+
+
+def test_who_has_no_such_series_is_not_missed():
+    axial, coronal, other = (datasets.get(name) for name in ("prostatex", "prostatex_cor", "prostate_diagnosis"))
+    assert set(axial.known_subjects()) - set(coronal.known_subjects()) == {"ProstateX-0298", "ProstateX-0299"}
+    assert "ProstateDx-01-0009" not in other.known_subjects()
+    for dataset in (axial, coronal, other):
+        assert dataset.expected.subjects == dataset.expected.images == len(dataset.known_subjects())
+
+
 def test_what_is_not_there_says_how_to_fetch_it(root):
     for name in ("hcp", "ixi", "prostatex", "msd_prostate", "oasis1"):
         with pytest.raises(UserError, match=rf"is not there; run: mrsr-bench data fetch {name}"):
@@ -223,6 +279,9 @@ def test_a_committed_split_has_its_hash_and_no_subject_twice(name):
 def test_the_committed_lists_follow_their_rule():
     everyone = [f"ProstateX-{i:04d}" for i in range(346)]
     assert seeded_split(everyone, {"train": 242, "val": 52, "test": 52}, 0) == committed("prostatex")["splits"]
+    listed = committed("prostate_diagnosis")
+    everyone = [subject for members in listed["splits"].values() for subject in members]
+    assert share_split(everyone, listed["shares"], listed["seed"]) == listed["splits"]
 
 
 def test_seeded_splits_depend_on_names_and_seed_alone():
