@@ -14,6 +14,7 @@ import re
 import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
@@ -100,13 +101,13 @@ def _lines(spec: MethodSpec, config: Mapping[str, Any], folder: Path, repo: str 
     for task in _tasks(config):
         yield f"Task: `{task['degradation']}`, factor {_factor(task)} (R x A x S)."
     yield ""
-    yield from _training_state(config, folder)
+    yield from _training_state(spec, config, folder)
     yield from _use(spec, config, repo)
     yield from ("## Intended use", "")
     yield "Meant for research on MRI super-resolution and for comparison. **Not a medical device**: a network can"
     yield from ("invent or remove structure, and nobody has tested this one for any clinical decision.", "")
     yield from _training_data(config)
-    yield from _validation(config)
+    yield from _validation(config, folder)
     yield from _protocols(config)
     for run in config.get("scores", ()):
         yield from _scores(run)
@@ -138,7 +139,7 @@ def _parents(config: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]
             yield str(parent), before
 
 
-def _training_state(config: Mapping[str, Any], folder: Path) -> Iterator[str]:
+def _training_state(spec: MethodSpec, config: Mapping[str, Any], folder: Path) -> Iterator[str]:
     from mrsr_bench.zoo.curves import read_log, training_seconds
 
     recipe = config.get("recipe")
@@ -154,9 +155,12 @@ def _training_state(config: Mapping[str, Any], folder: Path) -> Iterator[str]:
             time = "" if seconds is None else f"; {seconds / 60:.0f} minutes"
             began += f", trained by the recipe `{known['recipe']['name']}`: {_stages(known['recipe'])}{time}"
         yield f"{began}."
-    if recipe["name"] != "paper":
+    if recipe["name"] != "paper" and "paper" in spec.recipes:
         yield ""
         yield "> **Undertrained.** The paper trains far longer, on far more subjects; these scores are a lower bound."
+    elif recipe["name"] != "paper":
+        yield ""
+        yield "> The recipe is not a paper's: longer training may score higher."
     yield ""
 
 
@@ -164,7 +168,9 @@ def _use(spec: MethodSpec, config: Mapping[str, Any], repo: str | None) -> Itera
     task = config["task"]
     profile = task["parameters"].get("profile", _PROFILES.get(task["degradation"]))
     weights = "" if repo is None else f" --weights hf:{repo}"
-    yield from ("## Use", "", "```", "pip install mrsr-bench")
+    points = entry_points(group="mrsr_bench.methods", name=spec.name)
+    others = [point.dist.name for point in points if point.dist is not None]
+    yield from ("## Use", "", "```", " ".join(["pip install mrsr-bench", *others]))
     yield (
         f"mrsr-bench upscale IN.nii.gz OUT.nii.gz --model {spec.name} --factor {_factor(task)}"
         + (f" --profile {profile}" if profile else "")
@@ -196,31 +202,39 @@ def _training_data(config: Mapping[str, Any]) -> Iterator[str]:
             f"{len(trained['train_subjects'])} subjects: {', '.join(trained['train_subjects'])}; validated on "
             f"{', '.join(trained['val_subjects'])}."
         )
-    yield f"Sources and terms: {trained.get('terms') or 'not stated'}."
+    yield f"Sources and terms: {str(trained.get('terms') or 'not stated').rstrip('.')}."
     yield ""
 
 
-def _validation(config: Mapping[str, Any]) -> Iterator[str]:
+def _validation(config: Mapping[str, Any], folder: Path) -> Iterator[str]:
+    """What the trainer measured at the step that was kept, and beside it, over whole tiles, the batch norm's mode."""
     validation = config.get("validation")
     if not validation:
         return
-    modes = validation["psnr_by_batch_norm"]
-    chosen = config["tiling"]["batch_norm"]
     yield from ("## Validation", "")
-    if chosen not in modes:
-        yield from (f"The log holds it; the weights are those of step {validation['best_step']}.", "")
-        return
-    count = config["recipe"]["validation_patches"]
-    text = f"Mean PSNR in validation (at most {count} patches): {modes[chosen]:.3f} dB"
-    if validation.get("psnr_regrid") is not None:
-        text += f" ({validation['psnr_regrid']:.3f} dB for its {config['regrid']} input)"
-    if "tile" in modes and "eval" in modes:
+    step, regridded = validation["best_step"], validation.get("psnr_regrid")
+    psnr = _validation_psnr(folder / LOG, step)
+    text = f"The weights are those of step {step:,}"
+    if psnr is not None:
+        text += f": PSNR {psnr:.3f} dB over at most {config['recipe']['validation_patches']} validation patches"
+        text += "" if regridded is None else f", {regridded:.3f} dB for their {config['regrid']} input"
+    modes = validation["psnr_by_batch_norm"]
+    if {"tile", "eval"} <= modes.keys():
         text += (
-            f". Batch norm with running statistics: {modes['eval']:.3f} dB; with each tile's own statistics: "
-            f"{modes['tile']:.3f} dB; used: {chosen}"
+            f". On whole tiles from the middle of the images: {modes['eval']:.3f} dB with the running statistics "
+            f"of batch norm, {modes['tile']:.3f} dB with each tile's own; used: {config['tiling']['batch_norm']}"
         )
-    yield f"{text}."
-    yield ""
+    yield from (f"{text}.", "")
+
+
+def _validation_psnr(log: Path, step: int) -> float | None:
+    """PSNR (dB) that the log holds for the weights after ``step`` updates of the last stage."""
+    from mrsr_bench.zoo.curves import read_log
+
+    if not log.is_file():
+        return None
+    records = read_log(log)[-1].records
+    return next((float(r["val_psnr"]) for r in records if r["step"] == step - 1 and "val_psnr" in r), None)
 
 
 def _protocols(config: Mapping[str, Any]) -> Iterator[str]:
@@ -301,8 +315,11 @@ def score_entry(run: Mapping[str, Any], sha256: str, source: Path) -> dict[str, 
     Raises:
         UserError: the run was made with other weights than those of ``sha256``.
     """
+    from mrsr_bench.benchmarks.datasets import datasets
+
     if run.get("weights_sha256") != sha256:
         raise UserError(f"{source}: was made with other weights than those with SHA-256 {sha256[:16]}; run them again")
+    place = run["dataset"] if run["dataset"] in datasets.names() else f"PATH/{run['dataset']}"
     return {
         "dataset": run["dataset"],
         "protocol": run["protocol"],
@@ -310,7 +327,7 @@ def score_entry(run: Mapping[str, Any], sha256: str, source: Path) -> dict[str, 
         "split": run["split"],
         "synthetic": bool(run.get("synthetic", False)),
         "weights_sha256": sha256,
-        "command": f"mrsr-bench run --model {run['resolved']} --dataset PATH/{run['dataset']} "
+        "command": f"mrsr-bench run --model {run['resolved']} --dataset {place} "
         f"--protocol {run['protocol']} --split {run['split']} --subjects {len(run['subjects'])} --seed {run['seed']}",
         "scores": run["scores"],
     }

@@ -67,14 +67,17 @@ def _words(name: str, module: str) -> dict[str, str]:
 
 def _place(folder: Path, texts: Mapping[str, str]) -> list[str]:
     """Write files into a new folder, all or none; returns their paths."""
-    partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
+    whole = folder.resolve()  # "." has no name
+    partial = whole.with_name(f".{whole.name}.{os.getpid()}.partial")
     try:
         for name, text in texts.items():
             (partial / name).parent.mkdir(parents=True, exist_ok=True)
             (partial / name).write_text(text, encoding="utf-8")
-        if folder.is_dir():
-            folder.rmdir()  # an empty one
-        partial.rename(folder)
+        if folder.is_dir():  # an empty one, in which a shell may stand: it stays
+            for path in sorted(partial.iterdir()):
+                path.rename(folder / path.name)
+        else:
+            partial.rename(folder)
     except OSError as error:
         raise UserError(f"{folder}: cannot be written ({error.strerror}); choose an empty or a new folder") from error
     finally:
@@ -138,7 +141,6 @@ def _package(name: str, place: Path) -> dict[str, Any]:
     texts[f"{name}/method.py"] += "METHOD = METHODS[0]\n"
     texts |= {path: _written(path, words) for path in ("pyproject.toml", "README.md")}
     texts[f"tests/test_{name}.py"] = _written("test_method.py", words)
-    place.parent.mkdir(parents=True, exist_ok=True)
     return {
         "written": _place(place, texts),
         "next": [

@@ -6,7 +6,9 @@ import importlib.util
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -16,7 +18,7 @@ from huggingface_hub.repocard_data import EvalResult, model_index_to_eval_result
 import mrsr_bench
 from mrsr_bench import UserError
 from mrsr_bench.zoo import pins, store
-from mrsr_bench.zoo.cards import metadata_of, worst_subjects
+from mrsr_bench.zoo.cards import metadata_of, worst_subjects, write_card
 from mrsr_bench.zoo.hub import parse_address
 from mrsr_bench.zoo.inspection import inspect
 from mrsr_bench.zoo.methods import methods
@@ -129,6 +131,30 @@ def test_the_card_is_what_the_hub_expects(folder, tmp_path):
     assert psnr.metric_args == {"n": 2, "ci95": [29.0, 32.0]}
     assert "niqe" not in {result.metric_type for result in results}
     assert data.eval_results == results
+
+
+@pytest.mark.parametrize(("dataset", "said"), [("tiny", "PATH/tiny"), ("phantom_2mm", "phantom_2mm")])
+def test_the_command_of_a_score_names_a_dataset_that_is_there(folder, tmp_path, dataset, said):
+    tiny.tiny_weights(tmp_path / "home/weights" / f"{tiny.METHOD}--{tiny.PROTOCOL}")
+    run = stored_run(tmp_path / "runs/one", folder, dataset=dataset)
+    written = Path(publish(run, "me/tiny", dry_run=True, out=tmp_path / "out")["folder"])
+    assert f" --dataset {said} --protocol" in (written / "README.md").read_text()
+
+
+def test_a_card_says_what_is_known_of_a_method_without_a_paper_and_from_another_package(tmp_path, monkeypatch):
+    config = json.loads((tiny.tiny_weights(tmp_path / "net") / "config.json").read_text())
+    config["recipe"] = {"name": "quick", "stages": []}
+    config["trained"] |= {"hardware": "a processor", "terms": "drawn."}
+    spec = methods.get(tiny.METHOD)
+    assert "The paper trains far longer" in write_card(spec, config, tmp_path).read_text()
+    monkeypatch.setattr(
+        "mrsr_bench.zoo.cards.entry_points", lambda **_: [SimpleNamespace(dist=SimpleNamespace(name="mrsr-tiny"))]
+    )
+    text = write_card(replace(spec, recipes={"quick": "recipes/quick.yaml"}), config, tmp_path).read_text()
+    assert "The paper trains" not in text
+    assert "longer training may score higher" in text
+    assert "pip install mrsr-bench mrsr-tiny\n" in text
+    assert "Sources and terms: drawn.\n" in text
 
 
 def test_weights_without_a_run_have_a_card_that_claims_nothing(folder):

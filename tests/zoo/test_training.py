@@ -222,6 +222,16 @@ def test_a_training_begins_with_the_weights_that_are_named(trained, tmp_path, co
         tune(weights=tmp_path / "none.safetensors")
 
 
+def test_the_card_gives_the_validation_of_the_weights_that_were_kept(trained):
+    config = json.loads((trained.folder / "config.json").read_text())["validation"]
+    records = map(json.loads, (trained.folder / "log.jsonl").read_text().splitlines())
+    psnr = next(r["val_psnr"] for r in records if "val_psnr" in r and r["step"] == config["best_step"] - 1)
+    card = (trained.folder / "README.md").read_text()
+    assert f"of step {config['best_step']}: PSNR {psnr:.3f} dB over at most 2 validation patches" in card
+    assert f"{config['psnr_regrid']:.3f} dB for their zero_fill input" in card
+    assert f"{config['psnr_by_batch_norm']['eval']:.3f} dB with the running statistics" in card
+
+
 DEEPER = "mdcsrn_b2u2_k2"
 
 
