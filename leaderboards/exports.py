@@ -30,7 +30,8 @@ def cell(value: object) -> str:
     if isinstance(value, (int, float)):
         return repr(value)
     text = clean(str(value))
-    return f"'{text}" if text.lstrip()[:1] in tuple(_FORMULA) else text
+    first = unicodedata.normalize("NFKC", text.lstrip()[:1])[:1]  # full-width signs count, too, in some spreadsheets
+    return f"'{text}" if first in tuple(_FORMULA) else text
 
 
 def as_csv(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

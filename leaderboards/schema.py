@@ -17,6 +17,7 @@ nothing are in it) and ``open`` (any data, declared).
 
 from __future__ import annotations
 
+import datetime
 import json
 import math
 import re
@@ -37,6 +38,8 @@ LARGEST_BATCH = 256
 """Submissions in a file."""
 DEEPEST = 8
 """Objects and arrays within each other; a submission has five, in an array six."""
+LARGEST_NUMBER, SMALLEST_NUMBER = 1e12, 1e-18
+"""Of scores, costs and counts, zero apart: sums and the axes of a plot stay far within float64."""
 FIXED_HOURS = 24.0
 """Compute of the fixed track: hours of training on one device."""
 NOT_DIGESTED = ("digest", "badge", "verification")
@@ -53,7 +56,7 @@ def _harmless(text: str) -> str:
     """Text that neither a page nor a spreadsheet nor a terminal can take for more than text."""
     if text != text.strip() or not text:
         raise ValueError("is empty or begins or ends with white space")
-    if text[0] in _FORMULA:
+    if unicodedata.normalize("NFKC", text[0])[0] in _FORMULA:  # full-width signs count, too, in some spreadsheets
         raise ValueError("begins like a formula")
     for character in text:
         if character in _UNSAFE:
@@ -87,6 +90,20 @@ def _a_contact(text: str) -> str:
     return text
 
 
+def _measured(value: float) -> float:
+    if 0 < abs(value) < SMALLEST_NUMBER:
+        raise ValueError("is smaller than anything that is measured, and not zero")
+    return value
+
+
+def _a_day(text: str) -> str:
+    try:
+        datetime.date.fromisoformat(text)
+    except ValueError as error:
+        raise ValueError("is no day of the calendar") from error
+    return text
+
+
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]{0,95}$"), AfterValidator(_no_way_up)]
 """Methods, protocols, datasets, subjects, metrics: words that may stand in a path."""
 Repository = Annotated[
@@ -102,10 +119,10 @@ Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Commit = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40}\+?$")]
 """Of git; ``+`` where files differed from it."""
 Revision = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40}$")]
-Date = Annotated[str, StringConstraints(pattern=r"^20\d\d-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])$")]
-Number = Annotated[float, Field(allow_inf_nan=False)]
-Amount = Annotated[float, Field(allow_inf_nan=False, ge=0)]
-Count = Annotated[int, Field(ge=0, le=10**12)]
+Date = Annotated[str, StringConstraints(pattern=r"^20[0-9]{2}-[0-9]{2}-[0-9]{2}$"), AfterValidator(_a_day)]
+Number = Annotated[float, Field(allow_inf_nan=False, ge=-LARGEST_NUMBER, le=LARGEST_NUMBER), AfterValidator(_measured)]
+Amount = Annotated[float, Field(allow_inf_nan=False, ge=0, le=LARGEST_NUMBER), AfterValidator(_measured)]
+Count = Annotated[int, Field(ge=0, le=int(LARGEST_NUMBER))]
 Scores = dict[Name, "Score"]
 M = TypeVar("M", bound=BaseModel)
 

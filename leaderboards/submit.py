@@ -248,11 +248,14 @@ def _training(spec: MethodSpec, folder: Path, declared: Declaration) -> dict[str
     Weights that began from others learnt what those had learnt, and took their hours too. A network that judged the
     training (a perceptual loss) brings what it learnt from.
     """
+    from mrsr_bench.zoo.cards import terms_of
     from mrsr_bench.zoo.publish import lineage
-    from mrsr_bench.zoo.weights import find_weights
+    from mrsr_bench.zoo.weights import CONFIG, find_weights
 
     weights = find_weights(spec, None, folder)
     config = {} if weights is None else weights.config
+    beside = json.loads((folder / CONFIG).read_text(encoding="utf-8")) if (folder / CONFIG).is_file() else {}
+    terms = terms_of({**config, "further_terms": beside.get("further_terms", "")})
     recipe = config.get("recipe") or {}
     configs, lost = lineage(config)
     trainings = [one.get("trained") or {} for one in configs]
@@ -270,7 +273,7 @@ def _training(spec: MethodSpec, folder: Path, declared: Declaration) -> dict[str
     own = [one for one in trainings if one.get("dataset", dataset) == dataset]
     return {
         "dataset": file_name(dataset).replace("--", "-").lstrip("_") or "unknown",
-        "terms": plain_text(str(trained.get("terms", ""))),
+        "terms": plain_text(terms),
         "train_subjects": list(dict.fromkeys(name for one in own for name in one.get("train_subjects", ()))),
         "val_subjects": list(dict.fromkeys(name for one in own for name in one.get("val_subjects", ()))),
         "recipe": plain_text(f"{recipe['name']}: {recipe.get('summary', '')}") if "name" in recipe else None,

@@ -38,9 +38,12 @@ POSSIBLE: dict[str, tuple[float, float]] = {
     "nrmse": (1e-4, 1e3),
     "niqe": (0.0, 1e3),
     "piqe": (0.0, 100.0),
+    "ma": (-10.0, 20.0),
+    "pi": (-10.0, 1e3),
     "data_consistency": (0.0, 1e3),
 }
-"""Values that a degradation leaves possible: its loss and float32 forbid a perfect restoration."""
+"""Values that a degradation leaves possible: its loss and float32 forbid a perfect restoration. Those of ``psnr`` are
+for ``psnr_slice`` and ``psnr_noise_free`` too, and so on; Ma regresses opinions from 0 to 10, and has room here."""
 DYNAMIC_DB = (0.0, 40.0)
 """20 log10 of the range over the root mean square of HR: psnr + 20 log10(nrmse), whatever the method."""
 LARGEST_GAIN_DB = 12.0
@@ -139,7 +142,7 @@ def verify(
     found: dict[str, Any] = {"submissions": [finding.as_json() for finding in findings]}
     found["ok"] = not any(finding.problems for finding in findings)
     if accept is not None and found["ok"]:
-        check_writable(accept)
+        check_writable(accept, "--accept")
         found["accepted"] = [str(_accept(one, accept)) for one in findings if one.repeats is None]
     return found
 
@@ -182,6 +185,7 @@ def check(one: Submission, others: Sequence[Submission], *, accepted_before: boo
     if one.badge == "re-run" and not accepted_before:
         finding.problems.append("it brings the badge re-run, which only verify --rerun gives; submit it without")
     finding.problems += _protocol(one)
+    finding.problems += _scanned(one, same_place)
     finding.problems += _conventions(one)
     finding.problems += _method(one, finding.doubts)
     finding.problems += _possible(one)
@@ -197,6 +201,7 @@ def check(one: Submission, others: Sequence[Submission], *, accepted_before: boo
         finding.doubts.append("its weights are not on the Hub, so only who is given them can run it")
     if one.rehearsal is None:
         finding.doubts.append("it brings no scores on hidden heads, so it can be run again only where the data are")
+    finding.doubts += _replaces(one, same_place)
     return finding
 
 
@@ -205,6 +210,28 @@ def _protocol(one: Submission) -> Iterator[str]:
         yield f"the protocol {one.protocol} is unknown here"
     elif get_protocol(one.protocol).hash != one.protocol_hash:
         yield f"its {one.protocol} has another hash than ours; it was run by another version"
+
+
+def _scanned(one: Submission, others: Sequence[Submission]) -> Iterator[str]:
+    """Scans and procedural heads never share a table or a standing, so nobody may call one the other."""
+    from mrsr_bench.benchmarks.datasets import datasets
+
+    known = {other.synthetic for other in others}
+    if one.dataset in datasets.names():
+        known = {datasets.get(one.dataset).synthetic}
+    if known and one.synthetic not in known:
+        yield f"it says that {one.dataset} holds {'procedural heads' if one.synthetic else 'scans'}, which it does not"
+
+
+def _replaces(one: Submission, others: Sequence[Submission]) -> Iterator[str]:
+    """The date decides which of a contact's entries counts; whether it is really theirs, a person must ask."""
+    tomorrow = (datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=1)).date()  # it may be there already
+    if one.date > tomorrow.isoformat():
+        yield f"it is dated {one.date}, which is yet to come"
+    for other in others:
+        same = (other.method, other.contact, other.split, other.seed) == (one.method, one.contact, one.split, one.seed)
+        if same and (other.date, other.digest) < (one.date, one.digest):
+            yield f"it replaces {file_name_of(other)} of the same contact; is it from the same people?"
 
 
 def _conventions(one: Submission) -> Iterator[str]:
@@ -263,7 +290,7 @@ def _dynamic_db(one: Submission) -> dict[str, float]:
 def _possible(one: Submission) -> Iterator[str]:
     for scores, where in ((one.scores, one.dataset), (one.rehearsal.scores if one.rehearsal else {}, "hidden heads")):
         for key, score in scores.items():
-            low, high = POSSIBLE.get(key, (-math.inf, math.inf))
+            low, high = POSSIBLE.get(key) or POSSIBLE.get(key.partition("_")[0], (-math.inf, math.inf))
             for subject, value in score.per_subject.items():
                 if value is not None and not low <= value <= high:
                     yield f"{key} of {subject} ({where}) is {value:g}, which no degradation allows"
@@ -325,5 +352,7 @@ def _leakage(one: Submission, doubts: list[str]) -> Iterator[str]:
         yield f"it was trained on subjects that it is scored on: {', '.join(both[:5])}"
     elif both:
         doubts.append(f"subjects of {training.dataset} and {one.dataset} have the same names: {', '.join(both[:5])}")
+    if training.other_data is not None and one.dataset in training.other_data:
+        doubts.append(f"it learnt from {one.dataset} at second hand too: {training.other_data}; which subjects?")
     if not learnt:
         doubts.append("it does not say which subjects it was trained on")

@@ -99,6 +99,23 @@ def test_a_place_that_is_not_empty_is_left_alone(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 
+def test_an_empty_folder_that_one_stands_in_is_filled(tmp_path, monkeypatch):
+    place = tmp_path / "mine"
+    place.mkdir()
+    monkeypatch.chdir(place)
+    new_method("fresh_net", package=Path())
+    assert Path("pyproject.toml").is_file()
+    assert Path("fresh_net/recipes/quick.yaml").is_file()
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+
+
+def test_a_package_below_a_file_is_a_sentence(tmp_path):
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(UserError, match="cannot be written"):
+        new_method("fresh_net", package=tmp_path / "file/new")
+    assert (tmp_path / "file").read_text() == "mine"
+
+
 def test_an_installed_copy_has_no_zoo_to_write_to(tmp_path):
     with pytest.raises(UserError, match="--package FOLDER"):
         new_method("fresh_net", root=tmp_path)

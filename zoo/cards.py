@@ -194,6 +194,12 @@ def _protocol_name(config: Mapping[str, Any]) -> str:
     return min(same, key=len, default=str(config["protocol"]))
 
 
+def terms_of(config: Mapping[str, Any]) -> str:
+    """Sources and terms of the training data: what the trainer was told, and ``further_terms``, found wanting later."""
+    told = str(config.get("trained", {}).get("terms") or "").rstrip(".")
+    return "; ".join(filter(None, (told, str(config.get("further_terms", "")))))
+
+
 def _training_data(config: Mapping[str, Any]) -> Iterator[str]:
     trained = config.get("trained", {})
     yield from ("## Training data and terms", "")
@@ -202,7 +208,7 @@ def _training_data(config: Mapping[str, Any]) -> Iterator[str]:
             f"{len(trained['train_subjects'])} subjects: {', '.join(trained['train_subjects'])}; validated on "
             f"{', '.join(trained['val_subjects'])}."
         )
-    yield f"Sources and terms: {str(trained.get('terms') or 'not stated').rstrip('.')}."
+    yield f"Sources and terms: {terms_of(config) or 'not stated'}."
     yield ""
 
 

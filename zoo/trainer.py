@@ -260,7 +260,8 @@ class Trainer:
                     left = (total - self.progress.step) / max(rate, 1e-9)
                     self._say(
                         f"{stage.name} {self.progress.step}/{total}  loss {next(iter(record.values())):.5f}  "
-                        f"PSNR {self.progress.psnr:.3f} dB  {rate:.2f} it/s  ETA {left / 60:.1f} min",
+                        + (f"PSNR {self.progress.psnr:.3f} dB  " if self.progress.psnr else "")
+                        + f"{rate:.2f} it/s  ETA {left / 60:.1f} min"
                     )
         finally:
             sampler.close()

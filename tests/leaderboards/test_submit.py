@@ -186,6 +186,13 @@ def training_of(tmp_path, folder, **declared):
     return submission_of(run, declaration, quiet).training
 
 
+def test_terms_that_were_found_wanting_later_are_told_too(tmp_path):
+    weights_of(tmp_path / "mine")
+    config = json.loads((tmp_path / "mine/config.json").read_text()) | {"further_terms": "a knee (CC BY)"}
+    (tmp_path / "mine/config.json").write_text(json.dumps(config))
+    assert training_of(tmp_path, tmp_path / "mine").terms == "CC0; a knee (CC BY)"
+
+
 def test_weights_learnt_what_those_had_learnt_that_they_began_from(tmp_path, monkeypatch):
     monkeypatch.setenv("MRSR_BENCH_HOME", str(tmp_path / "home"))
     store = tmp_path / "home/weights"

@@ -48,6 +48,7 @@ HOSTILE_TEXT = {
     "a script": "<script>alert(1)</script>",
     "an entity": "&lt;script&gt;",
     "a formula": "=HYPERLINK(1)",
+    "a formula with a full-width sign": "\uff1dHYPERLINK(1)",
     "a formula with plus": "+1",
     "a formula with minus": "-2+3",
     "a formula with at": "@SUM(A1)",
@@ -162,9 +163,12 @@ WRONG = {
     "an unknown badge": ("badge", "gold"),
     "an unknown track": ("track", "closed"),
     "a negative time": ("seconds_per_volume", -1.0),
+    "a time beyond all measure": ("seconds_per_volume", 1e308),
+    "a time too small to draw": ("seconds_per_volume", 5e-324),
     "a huge count": ("parameters", 10**30),
     "a short hash": ("protocol_hash", "abc"),
     "no date": ("date", "yesterday"),
+    "no day of the calendar": ("date", "2026-02-30"),
     "an unknown entry": ("__proto__", {}),
     "a network without weights": ("kind", "network"),
     "a branch for a commit": ("source", {"package": "a", "package_version": "1", "commit": "main"}),
@@ -267,10 +271,29 @@ def with_scores(**values):
 
 
 @pytest.mark.parametrize(
-    ("key", "value"), [("psnr", 90.0), ("ssim", 1.0), ("ssim", -1.5), ("nrmse", 0.0), ("piqe", 101.0)]
+    ("key", "value"),
+    [
+        *[("psnr", 90.0), ("ssim", 1.0), ("ssim", -1.5), ("nrmse", 0.0), ("piqe", 101.0), ("ma", 1e9)],
+        *[("psnr_slice", 90.0), ("ssim_volume", 2.0)],
+    ],
 )
 def test_scores_that_no_degradation_allows_are_refused(key, value):
     assert "no degradation allows" in problems(with_scores(**{key: value}))
+
+
+def test_scores_against_the_noise_free_object_have_the_same_bounds():
+    changed = content()
+    changed["scores"]["psnr_noise_free"] = score({s: 90.0 + i for i, s in enumerate(SUBJECTS)})
+    changed["conventions"]["psnr_noise_free"] = (
+        plain_text(metrics.get("psnr").convention) + "; against the noise-free object"
+    )
+    assert "psnr_noise_free of sub-01 (heads) is 90, which no degradation allows" in problems(make(changed, "test"))
+
+
+def test_huge_scores_are_a_sentence(tmp_path):
+    changed = plain()
+    changed["scores"]["psnr"]["per_subject"] = dict.fromkeys(SUBJECTS, 1e308)  # whose sum is beyond float64
+    assert "less than" in refuse(tmp_path, altered(changed))
 
 
 def test_psnr_and_nrmse_must_be_of_one_image():

@@ -71,6 +71,25 @@ def test_a_card_has_its_metadata_and_sections(folder):
         assert section in card
 
 
+SOURCES = {
+    "sub-ds000011": "OpenfMRI ds000011",
+    "sub-adi": "FNNDSC/data",
+    "sub-uih": "dcm_qa_uih",
+    "sub-prisma": "dcm_qa_asl",
+    "sub-ms": "open_ms_data",
+    "sub-px": "PROSTATEx",
+}
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
+def test_a_card_names_the_source_of_every_subject_that_was_learnt_from(folder):
+    trained = json.loads((folder / "config.json").read_text())["trained"]
+    (told,) = [line for line in (folder / "README.md").read_text().splitlines() if line.startswith("Sources and terms")]
+    for subject in (*trained["train_subjects"], *trained["val_subjects"]):
+        (source,) = [name for start, name in SOURCES.items() if subject.startswith(start)]
+        assert source in told, subject
+
+
 def test_weights_by_another_recipe_than_the_papers_are_undertrained():
     assert undertrained(methods.get("mdcsrn_b4u4")) is True
     assert undertrained(methods.get("mdcsrn_b8u4")) is None
