@@ -41,6 +41,8 @@ __all__ = [
 
 COMPARED_TILES = 2
 """Tiles, of different images, on which the two modes of batch norm are compared."""
+COMPARED_CORE = 48
+"""Largest edge, in voxels, of what is kept of such a tile: a deep network needs gigabytes for a whole one."""
 _TILES_AT_ONCE = 4
 """On an accelerator: so many of the largest tiles that a tiling allows, or more smaller ones."""
 
@@ -287,8 +289,9 @@ def preferred_mode(
 ) -> tuple[BatchNormMode, dict[str, float]]:
     """Which batch-norm mode validates better, and the PSNR (dB) of both; ``eval`` where there is no difference.
 
-    Compared on what inference will meet: a whole tile of ``tiling`` from the middle of each of the first few images (at
-    most ``count``), its margin left out. A network without normalisations that know tiles is not run: no scores.
+    Compared on nearly what inference will meet: a tile of at most ``tiling``'s size from the middle of each of the
+    first few images (at most ``count``), its margin left out. A network without normalisations that know tiles is not
+    run: no scores.
     """
     if not any(hasattr(module, "per_tile") for module in network.modules()):
         return "eval", {}
@@ -296,6 +299,7 @@ def preferred_mode(
     scores: dict[BatchNormMode, float] = {"eval": 0.0, "tile": 0.0}
     images = val[: min(count, COMPARED_TILES)]
     used = tiling or Tiling()
+    used = replace(used, window=min(used.window, 2 * used.margin + COMPARED_CORE))
     for mode in scores:
         set_batch_norm(network, mode)
         for image in images:
