@@ -42,7 +42,7 @@ METHODS = (
         # The whole radius, so that tiles equal the volume: the window is large to keep the margin's share small.
         tiling=Tiling(window=168, margin=receptive_radius()),
         parameters=parameter_count(),
-        recipes={"paper": "recipes/paper.yaml", "quick": "recipes/quick.yaml", "brief": "recipes/brief.yaml"},
+        recipes={"paper": "recipes/paper.yaml", "quick": "recipes/quick.yaml"},
         deviations=(
             "re-implementation: no official 3D code or weights exist",
             "the two upsampling stages are one 3x3x3 convolution of the same size with PReLU; "
