@@ -143,11 +143,13 @@ def against_table(section: Section, baseline: str) -> Table | None:
 def _spread_row(section: Section, label: str, keys: Sequence[str]) -> tuple[Cell, ...]:
     """What the seed of its training changes in a method's means; empty where it was trained once."""
     means = {key: section.repeated(label, key) for key in keys}
-    count = max(map(len, means.values()), default=0)
+    count = max((len(of) for of, _ in means.values()), default=0)
+    subjects = max((n for _, n in means.values()), default=0)
     if not count:
         return ()
-    cells = (Cell(f"± {number(key, stdev(of))}" if of else DASH) for key, of in means.items())
-    return (Cell(f"{label}, {count} trainings"), *cells)
+    cells = (Cell(f"± {number(key, stdev(of))}" if of else DASH) for key, (of, _) in means.items())
+    few = f" on {subjects} subjects" if subjects < len(section.subjects) else ""
+    return (Cell(f"{label}, {count} trainings{few}"), *cells)
 
 
 def subject_table(section: Section, key: str) -> Table:

@@ -212,13 +212,18 @@ class Section:
         others = [label for label in self.labels if label != baseline]
         return corrected({o: paired(self.values(o, key), theirs, seed=self.seed) for o in others})
 
-    def repeated(self, label: str, key: str) -> list[float]:
-        """Means of every training of a method over the subjects that all its runs scored; empty if it has but one."""
+    def repeated(self, label: str, key: str) -> tuple[list[float], int]:
+        """Means of every training of a method over the subjects that all its runs scored, and their number.
+
+        Empty if the method was trained but once.
+        """
         entry = next(entry for entry in self.entries if entry.label == label)
         runs = [entry.run, *(run for run in self.repeats if run["resolved"] == entry.run["resolved"])]
         values = [run["scores"].get(key, {}).get("per_subject", {}) for run in runs]
         common = [s for s in self.subjects if all(v.get(s) is not None for v in values)]
-        return [math.fsum(v[s] for s in common) / len(common) for v in values] if common and len(runs) > 1 else []
+        if not common or len(runs) < 2:
+            return [], 0
+        return [math.fsum(v[s] for s in common) / len(common) for v in values], len(common)
 
     def silent_stars(self, baseline: str, key: str) -> str | None:
         """Why stars cannot appear in `against`, if so."""
