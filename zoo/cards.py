@@ -80,7 +80,8 @@ def _result(run: Mapping[str, Any]) -> dict[str, Any]:
     return {"task": {"type": "image-to-image", "name": "MRI super-resolution"}, "dataset": dataset, "metrics": metrics}
 
 
-def _tasks(config: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+def tasks_of(config: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The tasks that weights were trained for; an early configuration names one alone."""
     return config.get("tasks") or [config["task"]]
 
 
@@ -98,7 +99,7 @@ def _lines(spec: MethodSpec, config: Mapping[str, Any], folder: Path, repo: str 
     yield from ("", f"# {spec.name} for {config['protocol']}", "", "## What it is", "")
     size = "" if parameters is None else f"; {parameters:,} parameters"
     yield f"{spec.summary[0].upper()}{spec.summary[1:]}{size}. Paper: {spec.paper}."
-    for task in _tasks(config):
+    for task in tasks_of(config):
         yield f"Task: `{task['degradation']}`, factor {_factor(task)} (R x A x S)."
     yield ""
     yield from _training_state(spec, config, folder)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from mrsr_bench import UserError
+from mrsr_bench.zoo.cards import tasks_of
 from mrsr_bench.zoo.curves import INK, OKABE_ITO, Stage, read_log, save_png
 from mrsr_bench.zoo.weights import CONFIG, LOG
 
@@ -70,7 +71,7 @@ def _measured_on(trained: Trained) -> str:
     facts, recipe = trained.config["trained"], trained.config["recipe"]
     psnr = trained.config["validation"].get("psnr_regrid")
     same = [
-        trained.config.get("tasks") or [trained.config["task"]],
+        tasks_of(trained.config),
         facts["val_subjects"],
         recipe["validation_patches"],
         psnr,
@@ -107,9 +108,9 @@ def table(trainings: Sequence[Trained], steps: Sequence[int], command: str) -> s
         lines.append(f"| {trained.method}{mark} | {trained.batch()} | {' | '.join(cells)} | {planned:,} |")
     lines += [
         "",
-        "–: not validated after that many updates, or stopped before. The learning rate falls over the planned",
+        "–: not validated after that many updates, or stopped before. The learning rate falls over the planned "
+        "updates, so that a training read off before its end has not come to rest: its value is a lower bound.",
     ]
-    lines += ["updates, so that a training read off before its end has not come to rest: its value is a lower bound."]
     if any(t.began_elsewhere for t in trainings):
         lines += ["", "‡ began with trained weights, whose updates are not counted here."]
     return "\n".join(lines) + "\n"

@@ -193,17 +193,23 @@ def test_any_accession_of_openneuro_is_a_dataset(root):
     assert found("openneuro_ds000123") == [("sub-A1", "sub-A1_ses-x_run-1_T1w")]
 
 
-def test_prostatex_takes_the_last_series_of_the_plane(root):
+def commons(folder, *series):
+    """A DICOM collection as the Commons lay it out: of each series the patient, UID, number and description."""
     dicom = runpy.run_path(str(Path(__file__).with_name("test_dicom.py")))["dicom"]
-    for patient, uid, number, description in [
+    for patient, uid, number, description in series:
+        for index in range(3):
+            path = folder / patient / "study" / f"MR_{uid}" / f"{index}.dcm"
+            dicom(path, index, uid=uid, patient=patient, description=description, SeriesNumber=number)
+
+
+def test_prostatex_takes_the_last_series_of_the_plane(root):
+    commons(
+        root / "prostatex",
         ("ProstateX-0000", "1.1", 3, "t2_tse_tra"),
         ("ProstateX-0000", "1.2", 7, "t2_tse_tra"),
         ("ProstateX-0000", "1.3", 8, "t2_tse_sag"),
         ("ProstateX-0001", "1.4", 4, "ep2d_diff_tra"),
-    ]:
-        for index in range(3):
-            path = root / "prostatex" / patient / "study" / f"MR_{uid}" / f"{index}.dcm"
-            dicom(path, index, uid=uid, patient=patient, description=description, SeriesNumber=number)
+    )
     (case,) = datasets.get("prostatex").cases("all")
     assert (case.subject, case.path.name, case.hr().data.shape) == ("ProstateX-0000", "MR_1.2", (4, 5, 3))
     assert found("prostatex_sag") == [("ProstateX-0000", "ProstateX-0000_t2_tse_sag")]
@@ -233,17 +239,14 @@ def test_a_description_of_the_commons_belongs_to_one_dataset(name):
 
 @pytest.mark.parametrize("folder", ["prostate_diagnosis", "PROSTATE-DIAGNOSIS"])
 def test_prostate_diagnosis_as_the_commons_or_the_archive_lay_it_out(root, folder):
-    dicom = runpy.run_path(str(Path(__file__).with_name("test_dicom.py")))["dicom"]
-    for patient, uid, number, description in [
+    commons(
+        root / folder,
         ("ProstateDx-01-0001", "1.1", 401, "T2W_TSE_COR"),
         ("ProstateDx-01-0001", "1.2", 501, "T2W_TSE_AX"),
         ("ProstateDx-01-0001", "1.3", 801, "AX BLISS_GAD_8"),
         ("ProstateDx-01-0009", "1.4", 601, "T1W_TSE_AX"),
         ("ProstateDx-01-0025", "1.5", 901, "T2W_TSE_AX5MM"),
-    ]:
-        for index in range(3):
-            path = root / folder / patient / "study" / f"MR_{uid}" / f"{index}.dcm"
-            dicom(path, index, uid=uid, patient=patient, description=description, SeriesNumber=number)
+    )
     assert found("prostate_diagnosis") == [
         ("ProstateDx-01-0001", "ProstateDx-01-0001_T2W_TSE_AX"),
         ("ProstateDx-01-0025", "ProstateDx-01-0025_T2W_TSE_AX5MM"),
