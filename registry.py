@@ -38,6 +38,12 @@ def unknown_name(kind: str, name: str, known: Collection[str]) -> UserError:
     return UserError(f"there is no {kind} called {name!r}; {hint}")
 
 
+def typed_names(typed: Iterable[str]) -> list[str]:
+    """Names from repeated and comma-separated values, in order, each once."""
+    names = (name.strip() for value in typed for name in value.split(","))
+    return list(dict.fromkeys(name for name in names if name))
+
+
 class Registry(Generic[T]):
     """Components of one kind by name, in the order of declaration, then of entry points.
 

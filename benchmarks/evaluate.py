@@ -22,6 +22,7 @@ from mrsr_bench.benchmarks.protocol import Protocol, get_protocol, sha256_of
 from mrsr_bench.benchmarks.results import PieceStore, Row, check_writable, file_name, piece_key, plain
 from mrsr_bench.benchmarks.summary import Report, report_of
 from mrsr_bench.benchmarks.supplement import STORED, Supplement, supplement_of
+from mrsr_bench.registry import typed_names
 
 if TYPE_CHECKING:
     from mrsr_bench.benchmarks.dataset import Case, Dataset, Pair
@@ -81,8 +82,7 @@ def model_names(typed: Iterable[str]) -> list[str]:
     Raises:
         UserError: none is left.
     """
-    names = [name.strip() for value in typed for name in value.split(",")]
-    names = list(dict.fromkeys(name for name in names if name))
+    names = typed_names(typed)
     if not names:
         raise UserError("--model: name at least one method; `mrsr-bench list models` shows them")
     return names

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from mrsr_bench import UserError
 from mrsr_bench.benchmarks.metric import Comparison, MetricSpec, Score
-from mrsr_bench.registry import Registry
+from mrsr_bench.registry import Registry, typed_names
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,7 +39,7 @@ def known_metrics(typed: Sequence[str]) -> tuple[str, ...]:
     Raises:
         UserError: one of them is unknown.
     """
-    names = tuple(dict.fromkeys(name.strip() for text in typed for name in text.split(",") if name.strip()))
+    names = tuple(typed_names(typed))
     for name in names:
         metrics.get(name)
     return names
