@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -165,7 +166,7 @@ def train_method(
             initial, parent = _start_from(spec, weights, chosen, network.state_dict())
         else:
             chosen, initial, parent = _start_from_twin(spec, protocols[0], chosen, folder, fresh=fresh)
-        store = folder.parent / "volumes"
+        store = folder.with_name(f"{folder.name}.volumes")
         prepared = [prepare(cases, protocols, chosen.regrid, seed, store, spec) for cases in (train, val)]
     identity = {
         "method": spec.name,
@@ -207,6 +208,8 @@ def train_method(
         weights = export_weights(spec, group, chosen, folder, prepared[1], facts)
         print(f"weights: {weights}", file=sys.stderr)
     processes.wait_for_everyone()
+    if processes.is_main_process:
+        shutil.rmtree(store, ignore_errors=True)
     return installed_folder(spec, group.name)
 
 
@@ -247,19 +250,23 @@ def _start_from(
     """The tensors that a training begins with, and the SHA-256 of the weights at ``path`` that they come from.
 
     Raises:
-        UserError: there are none, they are for another input, or none of them fits the network.
+        UserError: there are none, they are for another form of the network, or none of them fits it.
     """
     from mrsr_bench.zoo.weights import load_tensors, weights_at
 
     given = weights_at(path)
     donor = given.config["method"]
-    expected = {"regrid": recipe.regrid, **({"network": recipe.network} if donor == spec.name else {})}
-    for entry, wanted in expected.items():
-        if given.config[entry] != wanted:
-            raise UserError(
-                f"{path}: these weights were trained with {entry} {given.config[entry]}, and the recipe "
-                f"{recipe.name} has {wanted}; choose a recipe with the same, or write one"
-            )
+    if donor == spec.name and given.config["network"] != recipe.network:
+        raise UserError(
+            f"{path}: these weights were trained with network {given.config['network']}, and the recipe "
+            f"{recipe.name} has {recipe.network}; choose a recipe with the same, or write one"
+        )
+    if given.config["regrid"] != recipe.regrid:
+        print(
+            f"{path}: these weights know {given.config['regrid']} input, and the recipe {recipe.name} makes "
+            f"{recipe.regrid} input: the first updates go into that",
+            file=sys.stderr,
+        )
     print(f"starting from {given.file}", file=sys.stderr)
     tensors = load_tensors(given)
     if donor != spec.name:
@@ -277,7 +284,6 @@ def _start_from_twin(
 
     The decision is kept beside ``folder``, so that a training resumes from what it began with whatever the store holds.
     """
-    import shutil
 
     from mrsr_bench.zoo.weights import find_weights, load_tensors
 

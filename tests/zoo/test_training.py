@@ -184,6 +184,10 @@ def test_training_again_uses_the_finished_checkpoint(trained, capsys):
     assert (trained.folder / MODEL).read_bytes() == before
 
 
+def test_a_finished_training_leaves_no_prepared_volumes(trained):
+    assert [path.name for path in (trained.work / "checkpoints" / MODEL_NAME).iterdir()] == [f"{TASK}-tiny"]
+
+
 def test_a_gan_starts_from_its_twin_where_there_is_one(trained, tmp_path, capsys):
     recipe = tmp_path / "gan.yaml"
     recipe.write_text(yaml.safe_dump({**RECIPE, "stages": [*RECIPE["stages"], GAN_STAGE]}))
@@ -215,8 +219,12 @@ def test_a_training_begins_with_the_weights_that_are_named(trained, tmp_path, co
     assert f"starting from {copy_of_weights}" in capsys.readouterr().err
     with pytest.raises(UserError, match="other weights to begin with"):
         tune()
-    recipe.write_text(yaml.safe_dump({**RECIPE, "name": "tune", "stages": [still], "regrid": "linear"}))
-    with pytest.raises(UserError, match=r"w.safetensors: these weights were trained with regrid .* has linear"):
+    changed = {**RECIPE, "name": "tune", "stages": [still], "regrid": "linear"}
+    recipe.write_text(yaml.safe_dump(changed))
+    tune(weights=copy_of_weights, fresh=True)
+    assert "these weights know zero_fill input, and the recipe tune makes linear input" in capsys.readouterr().err
+    recipe.write_text(yaml.safe_dump({**changed, "network": {"global_skip": False}}))
+    with pytest.raises(UserError, match=r"these weights were trained with network .*True.* has .*False"):
         tune(weights=copy_of_weights, fresh=True)
     with pytest.raises(UserError, match="no such weights file"):
         tune(weights=tmp_path / "none.safetensors")
