@@ -97,6 +97,7 @@ def submission_of(path: Path, declared: Declaration, notify: Notify) -> Submissi
         UserError: as `submit`.
     """
     from mrsr_bench.zoo.methods import methods
+    from mrsr_bench.zoo.skeleton import refuse_unfilled
 
     run = read_run(path)
     absent = [key for key in _RUN_ENTRIES if key not in run]
@@ -106,6 +107,7 @@ def submission_of(path: Path, declared: Declaration, notify: Notify) -> Submissi
     if run["protocol_hash"] != protocol.hash:
         raise UserError(f"{path}: was made under another {protocol.name} than this version has; run it again")
     spec = methods.get(run["resolved"])
+    refuse_unfilled(spec)
     environment = run["environments"][-1]
     folder = None if run["weights_sha256"] is None else _weights_folder(run, path, declared.weights)
     content: dict[str, Any] = {

@@ -50,6 +50,8 @@ LARGEST_GAIN_DB = 12.0
 """Over the best interpolation of the same subject; what papers report stays below 8 dB."""
 SAME_DB = 0.01
 """Two implementations of one interpolation agree at least so far; so must the range of one HR."""
+ALIKE_DB = 0.002
+"""Two networks that were trained apart differ by more than this on one of several subjects."""
 SEVERAL_DB = 1.0
 """The same for the mean over several images of one subject, whose PSNR a method may change by different amounts."""
 NOISE_FREE = "_noise_free"
@@ -322,6 +324,11 @@ def _against(finding: Finding, others: Sequence[Submission]) -> Iterator[str]:
                 finding.repeats = file_name_of(other)
         elif len(shared) > 1 and all(mine[s] == theirs[s] for s in shared):
             yield f"its psnr is that of {other.method} ({file_name_of(other)}) on every subject"
+        elif len(shared) > 1 and all(abs(mine[s] - theirs[s]) <= ALIKE_DB for s in shared):
+            finding.doubts.append(
+                f"its psnr is within {ALIKE_DB} dB of that of {other.method} ({file_name_of(other)}) on every subject; "
+                "is it the same network?"
+            )
         if other.kind == "interpolation":
             best |= {s: max(theirs[s], best.get(s, -math.inf)) for s in shared}
         theirs_level = _dynamic_db(other)

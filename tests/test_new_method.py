@@ -1,11 +1,13 @@
 """`mrsr-bench new-method`: what it writes passes the contract suite as it is, in the zoo and as a package."""
 
+import importlib
 import json
 import os
 import shutil
 import subprocess
 import sys
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,7 @@ import pytest
 import mrsr_bench
 from mrsr_bench import UserError
 from mrsr_bench.cli import main
-from mrsr_bench.zoo.skeleton import CONTRACTS, new_method
+from mrsr_bench.zoo.skeleton import CONTRACTS, new_method, refuse_unfilled
 
 ROOT = Path(mrsr_bench.__file__).parent
 
@@ -63,6 +65,18 @@ def test_a_new_package_passes_its_own_tests(tmp_path):
     (facts / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n")
     (facts / "entry_points.txt").write_text(f"[mrsr_bench.methods]\n{name} = {target}\n")
     assert "4 passed" in pytest_in(place, "tests", path=str(place))
+
+
+def test_a_skeleton_is_not_for_others_to_read(tmp_path, monkeypatch):
+    place = tmp_path / "package"
+    new_method("raw_net", package=place)
+    monkeypatch.syspath_prepend(place)
+    spec = importlib.import_module("raw_net.method").METHOD
+    with pytest.raises(UserError, match="raw_net: summary and paper and deviations in its method.py"):
+        refuse_unfilled(spec)
+    with pytest.raises(UserError, match="raw_net: deviations in its"):
+        refuse_unfilled(replace(spec, summary="a network", paper="Somebody 2026"))
+    refuse_unfilled(replace(spec, summary="a network", paper="Somebody 2026", deviations=()))
 
 
 def test_the_lists_get_one_line_each(checkout):

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from mrsr_bench import UserError
 from mrsr_bench.zoo.hub import Address, hub_errors, parse_address, pulled
 from mrsr_bench.zoo.inspection import inspect, is_picture, largest, method_of
+from mrsr_bench.zoo.skeleton import refuse_unfilled
 from mrsr_bench.zoo.weights import CONFIG, CURVE, GOLDEN, LOG, MODEL, home, sha256_of_file
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def publish(
     """Publish a folder of weights, or those of a run, as ``repo``; returns what was done (JSON-able).
 
     Raises:
-        UserError: the source holds no sound weights, the repository holds something else or may not be written, there
+        UserError: the source holds no sound weights, their method is a skeleton still, the repository holds something else or may not be written, there
             is no network, or what arrived differs from what was sent.
     """
     address = parse_address(repo)
@@ -53,6 +54,7 @@ def publish(
         "published": not dry_run,
     }
     if not dry_run:
+        refuse_unfilled(method_of(weights.config, str(source)))
         facts["revision"] = _send(folder, address, private=private, config=weights.config)
         facts["load"] = f'mrsr_bench.load("{address.repo}", revision="{facts["revision"]}")'
     return facts

@@ -19,11 +19,18 @@ from typing import Any
 
 from mrsr_bench import UserError
 from mrsr_bench.benchmarks.results import write_text
+from mrsr_bench.zoo.method import MethodSpec
 from mrsr_bench.zoo.methods import methods
 
 CONTRACTS = "tests/zoo/test_contract.py"
 SMALL, RADIUS = '{"features": 8, "blocks": 1}', 3
 """Of the contract suite's little one: its arguments and the radius of its receptive field."""
+PLACEHOLDERS = {
+    "summary": "one line for the tables: a plain residual network on the regridded volume",
+    "paper": "Authors Year, arXiv or DOI",
+    "deviations": "say where you deviate from the paper",
+}
+"""What the skeleton's method.py says until its author says it."""
 _NAME = re.compile(r"[a-z][a-z0-9_]{1,39}")
 _METHOD = {
     "__init__.py": "init.py",
@@ -49,6 +56,16 @@ def new_method(name: str, *, package: Path | None = None, root: Path | None = No
     if package is not None:
         return _package(name, package)
     return _folder(name, root or Path(str(files("mrsr_bench"))))
+
+
+def refuse_unfilled(spec: MethodSpec) -> None:
+    """Raises:
+    UserError: the method still says of itself what the skeleton said; nobody else should read that.
+    """
+    said = {"summary": (spec.summary,), "paper": (spec.paper,), "deviations": spec.deviations}
+    left = [entry for entry, text in PLACEHOLDERS.items() if text in said[entry]]
+    if left:
+        raise UserError(f"{spec.name}: {' and '.join(left)} in its method.py are still the skeleton's; say there what is so")
 
 
 def _written(template: str, words: Mapping[str, str]) -> str:

@@ -336,6 +336,16 @@ def test_scores_of_another_entry_are_refused():
     assert "is that of cubic" in problems(sound(method="mdcsrn_b4u4"), sound())
 
 
+def test_scores_all_but_those_of_another_entry_are_for_a_person_to_look_at():
+    near = {s: v + 0.001 for s, v in sound().scores["psnr"].per_subject.items()}
+    changed = content(method="mdcsrn_b4u4")
+    changed["scores"]["psnr"] = score(near)
+    doubts = check(make(changed, "test"), [sound()]).doubts
+    assert any("is it the same network?" in doubt for doubt in doubts)
+    changed["scores"]["psnr"] = score({**near, next(iter(near)): 30.5})
+    assert not any("is it the same network?" in doubt for doubt in check(make(changed, "test"), [sound()]).doubts)
+
+
 def test_a_gain_beyond_belief_is_refused():
     assert "above the best interpolation" in problems(sound(method="mdcsrn_b4u4", start=40.0), sound())
 

@@ -23,6 +23,7 @@ from mrsr_bench.zoo.hub import parse_address
 from mrsr_bench.zoo.inspection import inspect
 from mrsr_bench.zoo.methods import methods
 from mrsr_bench.zoo.publish import publish
+from mrsr_bench.zoo.skeleton import PLACEHOLDERS
 from mrsr_bench.zoo.weights import sha256_of_file
 
 spec = importlib.util.spec_from_file_location("tiny_weights", Path(__file__).parent / "tiny_weights.py")
@@ -95,6 +96,13 @@ def test_a_dry_run_writes_the_folder_and_nothing_else(folder, tmp_path):
     assert inspect(written).sha256 == done["sha256"]
     again = publish(folder, "me/tiny", dry_run=True, out=tmp_path / "out")
     assert again == done
+
+
+def test_a_skeleton_is_not_published(folder, tmp_path, monkeypatch):
+    spec = methods.get(tiny.METHOD)
+    monkeypatch.setattr("mrsr_bench.zoo.publish.method_of", lambda *_: replace(spec, paper=PLACEHOLDERS["paper"]))
+    with pytest.raises(UserError, match="paper in its method.py are still the skeleton's"):
+        publish(folder, "me/tiny", out=tmp_path / "out")
 
 
 def test_a_run_puts_its_scores_and_its_worst_subject_on_the_card(folder, tmp_path):
