@@ -72,9 +72,9 @@ def test_a_skeleton_is_not_for_others_to_read(tmp_path, monkeypatch):
     new_method("raw_net", package=place)
     monkeypatch.syspath_prepend(place)
     spec = importlib.import_module("raw_net.method").METHOD
-    with pytest.raises(UserError, match="raw_net: summary and paper and deviations in its method.py"):
+    with pytest.raises(UserError, match=r"raw_net: summary and paper and deviations in its method.py"):
         refuse_unfilled(spec)
-    with pytest.raises(UserError, match="raw_net: deviations in its"):
+    with pytest.raises(UserError, match=r"raw_net: deviations in its"):
         refuse_unfilled(replace(spec, summary="a network", paper="Somebody 2026"))
     refuse_unfilled(replace(spec, summary="a network", paper="Somebody 2026", deviations=()))
 

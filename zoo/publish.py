@@ -36,8 +36,8 @@ def publish(
     """Publish a folder of weights, or those of a run, as ``repo``; returns what was done (JSON-able).
 
     Raises:
-        UserError: the source holds no sound weights, their method is a skeleton still, the repository holds something else or may not be written, there
-            is no network, or what arrived differs from what was sent.
+        UserError: the source holds no sound weights, their method is a skeleton still, the repository holds something
+            else or may not be written, there is no network, or what arrived differs from what was sent.
     """
     address = parse_address(repo)
     if "@" in repo:

@@ -65,7 +65,7 @@ def refuse_unfilled(spec: MethodSpec) -> None:
     said = {"summary": (spec.summary,), "paper": (spec.paper,), "deviations": spec.deviations}
     left = [entry for entry, text in PLACEHOLDERS.items() if text in said[entry]]
     if left:
-        raise UserError(f"{spec.name}: {' and '.join(left)} in its method.py are still the skeleton's; say there what is so")
+        raise UserError(f"{spec.name}: {' and '.join(left)} in its method.py are still the skeleton's; say what is so")
 
 
 def _written(template: str, words: Mapping[str, str]) -> str:

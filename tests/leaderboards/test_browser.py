@@ -5,7 +5,6 @@ Debian's Chromium, which `install_browser.sh` beside this file installs, driven 
 
 from __future__ import annotations
 
-import importlib.util
 import re
 import shutil
 import threading
@@ -13,6 +12,7 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import made_up
 import pytest
 
 from mrsr_bench.leaderboards import site
@@ -23,9 +23,6 @@ pytestmark = pytest.mark.skipif(
     CHROMIUM is None, reason="no Chromium here; tests/leaderboards/install_browser.sh installs Debian's"
 )
 
-spec = importlib.util.spec_from_file_location("made_up", Path(__file__).parent / "made_up.py")
-made_up = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(made_up)
 
 PHONE = {"width": 390, "height": 844}
 DESKTOP = {"width": 1280, "height": 900}

@@ -1,14 +1,10 @@
 """What a submission says of its heads, its date and its training is held against what is known."""
 
-import importlib.util
-from pathlib import Path
+import sound_submission as helpers
 
 from mrsr_bench.leaderboards.schema import file_name_of, make
 from mrsr_bench.leaderboards.verify import check
 
-spec = importlib.util.spec_from_file_location("sound_submission", Path(__file__).parent / "sound_submission.py")
-helpers = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(helpers)
 content, sound = helpers.content, helpers.sound
 
 

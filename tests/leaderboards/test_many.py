@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import csv
-import importlib.util
 import shutil
 import time
-from pathlib import Path
 
+import made_up
 import pytest
 
 from mrsr_bench.leaderboards import site
-
-spec = importlib.util.spec_from_file_location("made_up", Path(__file__).parent / "made_up.py")
-made_up = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(made_up)
 
 PROTOCOLS = ("kspace-2x2x1", "thick-2", "thick-3", "thick-4", "thick-6", "thin-2", "thin-4", "thin-6")
 DATASETS = ("brain_t1", "brain_t2", "knee_pd")

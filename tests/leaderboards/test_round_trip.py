@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import sys
 from pathlib import Path
 
+import hub_server
 import numpy as np
 import pytest
 import yaml
@@ -34,11 +33,6 @@ RECIPE = {
         }
     ],
 }
-
-spec = importlib.util.spec_from_file_location("hub_server", Path(__file__).parents[1] / "zoo/hub_server.py")
-hub_server = importlib.util.module_from_spec(spec)
-sys.modules["hub_server"] = hub_server
-spec.loader.exec_module(hub_server)
 
 
 def head(seed: int, size: int = 28) -> Volume:

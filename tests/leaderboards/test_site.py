@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import importlib.util
 import itertools
 import json
 import re
@@ -14,15 +13,12 @@ from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+import made_up
 import numpy as np
 import pytest
 
 from mrsr_bench import UserError
 from mrsr_bench.leaderboards import board, exports, plots, site, slices
-
-spec = importlib.util.spec_from_file_location("made_up", Path(__file__).parent / "made_up.py")
-made_up = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(made_up)
 
 FEW = made_up.few()
 

@@ -1,11 +1,11 @@
 """What a stranger's submission may not do: hostile files, impossible scores, leakage; and what a re-run proves."""
 
 import copy
-import importlib.util
 import json
 from pathlib import Path
 
 import pytest
+import sound_submission as helpers
 
 from mrsr_bench import UserError
 from mrsr_bench.benchmarks.datasets import datasets
@@ -25,10 +25,6 @@ from mrsr_bench.leaderboards.schema import (
 from mrsr_bench.leaderboards.submit import plain_text
 from mrsr_bench.leaderboards.verify import Rerun, check, verify
 from mrsr_bench.zoo.pins import shipped_pins
-
-spec = importlib.util.spec_from_file_location("sound_submission", Path(__file__).parent / "sound_submission.py")
-helpers = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(helpers)
 
 LEVEL_DB, PROTOCOL, SUBJECTS = helpers.LEVEL_DB, helpers.PROTOCOL, helpers.SUBJECTS
 content, plain, score, scores, sound = helpers.content, helpers.plain, helpers.score, helpers.scores, helpers.sound

@@ -3,35 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
-import sys
-from pathlib import Path
 
+import hub_server
 import pytest
+import tiny_weights as tiny
 
-HERE = Path(__file__).parent
 MINE, OTHERS, UNKNOWN = "hf_" + "m" * 34, "hf_" + "o" * 34, "hf_" + "u" * 34
 REPO = "me/tiny"
 ADDRESS = f"hf:{REPO}"
 
 
-def beside(name):
-    spec = importlib.util.spec_from_file_location(name, HERE / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture(scope="module")
-def tiny():
-    return beside("tiny_weights")
-
-
 @pytest.fixture(scope="module")
 def server():
-    hub, server = beside("hub_server").serve()
+    hub, server = hub_server.serve()
     hub.users |= {MINE: "me", OTHERS: "other"}
     yield hub
     server.shutdown()
@@ -40,13 +25,13 @@ def server():
 
 @pytest.fixture(scope="module")
 def process(server, tmp_path_factory):
-    client = beside("hub_server").Client(server.url, tmp_path_factory.mktemp("hf"))
+    client = hub_server.Client(server.url, tmp_path_factory.mktemp("hf"))
     yield client
     client.close()
 
 
 @pytest.fixture(scope="module")
-def folder(tiny, tmp_path_factory):
+def folder(tmp_path_factory):
     return tiny.tiny_weights(tmp_path_factory.mktemp("weights") / "tiny")
 
 
@@ -160,7 +145,7 @@ def test_publishing_the_same_again_changes_nothing(client, hub, folder, publishe
     assert before == after
 
 
-def test_a_repository_holds_one_method_and_task(client, hub, published, tiny, tmp_path):
+def test_a_repository_holds_one_method_and_task(client, hub, published, tmp_path):
     other = tiny.tiny_weights(tmp_path / "other", protocol="mdcsrn2020")
     text = client.refused("publish", other, "--repo", REPO, "--out", tmp_path / "out")
     assert "repository of their own" in text
@@ -214,7 +199,7 @@ def test_no_file_that_was_written_holds_the_token(client, published, tmp_path):
     assert not [path for path in files if MINE.encode() in path.read_bytes()]
 
 
-def test_a_token_in_the_log_is_not_published(client, hub, tiny, tmp_path):
+def test_a_token_in_the_log_is_not_published(client, hub, tmp_path):
     leaky = tiny.tiny_weights(tmp_path / "leaky")
     (leaky / "log.jsonl").write_text(json.dumps({"HF_TOKEN": MINE}))
     text = client.refused("publish", leaky, "--repo", REPO, "--out", tmp_path / "out")
@@ -269,7 +254,7 @@ def test_offline_publishes_nothing(client, hub, folder, tmp_path):
 
 
 def test_a_hub_that_cannot_be_reached_is_a_sentence(tmp_path):
-    client = beside("hub_server").Client("http://127.0.0.1:9", tmp_path / "hf")
+    client = hub_server.Client("http://127.0.0.1:9", tmp_path / "hf")
     try:
         client.env = {"MRSR_BENCH_HOME": str(tmp_path / "home")}
         assert "network" in client.refused("weights", "pull", REPO)
@@ -404,7 +389,7 @@ def test_a_config_of_an_unknown_method_is_refused_before_anything_large_is_fetch
         assert stored(tmp_path) == []
 
 
-def test_weights_that_do_not_give_their_golden_output_are_not_installed(client, hub, published, tiny, tmp_path):
+def test_weights_that_do_not_give_their_golden_output_are_not_installed(client, hub, published, tmp_path):
     files = dict(hub.repos[REPO].commits[published])
     other = tiny.tiny_weights(tmp_path / "other", seed=5)
     hub.repos[REPO].commit({**files, "model.safetensors": (other / "model.safetensors").read_bytes()})

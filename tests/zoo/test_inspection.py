@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import sys
-from pathlib import Path
 
 import pytest
+import tiny_weights as tiny
 import torch
 from safetensors.torch import load_file, save_file
 
 from mrsr_bench import UserError
 from mrsr_bench.zoo.inspection import check_names, check_size, inspect, is_picture, read_config
-
-spec = importlib.util.spec_from_file_location("tiny_weights", Path(__file__).parent / "tiny_weights.py")
-tiny = importlib.util.module_from_spec(spec)
-sys.modules["tiny_weights"] = tiny
-spec.loader.exec_module(tiny)
 
 NAMES = ["model.safetensors", "config.json", "golden.safetensors"]
 

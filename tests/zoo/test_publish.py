@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import subprocess
 import sys
@@ -11,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import tiny_weights as tiny
 import yaml
 from huggingface_hub import ModelCard, metadata_load
 from huggingface_hub.repocard_data import EvalResult, model_index_to_eval_results
@@ -25,11 +25,6 @@ from mrsr_bench.zoo.methods import methods
 from mrsr_bench.zoo.publish import publish
 from mrsr_bench.zoo.skeleton import PLACEHOLDERS
 from mrsr_bench.zoo.weights import sha256_of_file
-
-spec = importlib.util.spec_from_file_location("tiny_weights", Path(__file__).parent / "tiny_weights.py")
-tiny = importlib.util.module_from_spec(spec)
-sys.modules["tiny_weights"] = tiny
-spec.loader.exec_module(tiny)
 
 SECTIONS = (
     "## What it is",
@@ -101,7 +96,7 @@ def test_a_dry_run_writes_the_folder_and_nothing_else(folder, tmp_path):
 def test_a_skeleton_is_not_published(folder, tmp_path, monkeypatch):
     spec = methods.get(tiny.METHOD)
     monkeypatch.setattr("mrsr_bench.zoo.publish.method_of", lambda *_: replace(spec, paper=PLACEHOLDERS["paper"]))
-    with pytest.raises(UserError, match="paper in its method.py are still the skeleton's"):
+    with pytest.raises(UserError, match=r"paper in its method.py are still the skeleton's"):
         publish(folder, "me/tiny", out=tmp_path / "out")
 
 
