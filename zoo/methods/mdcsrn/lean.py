@@ -11,42 +11,19 @@ from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import conv3d, elu_
+from torch.nn.functional import conv3d
+
+from mrsr_bench.zoo.channels_last import activated, convolved, matrix_of
 
 if TYPE_CHECKING:
     from mrsr_bench.zoo.methods.mdcsrn.network import MDCSRN, DenseBlock, DenseUnit, NormAct
 
 
-def _affine(act: NormAct, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    norm = act.norm
-    scale = norm.weight * torch.rsqrt(cast(Tensor, norm.running_var) + norm.eps)
-    shift = norm.bias - cast(Tensor, norm.running_mean) * scale
-    return scale.to(dtype), shift.to(dtype)
-
-
-def _activated(act: NormAct, features: Tensor, scratch: Tensor) -> Tensor:
-    """BN -> ELU of (n, x, y, z, c) features, written to the front of ``scratch``."""
-    scale, shift = _affine(act, features.dtype)
-    out = scratch[: features.numel()].view(features.shape)
-    return elu_(torch.addcmul(shift, features, scale, out=out))
-
-
-def _conv3(conv: nn.Conv3d, x: Tensor) -> Tensor:
-    """A 3x3x3 convolution of channels-last (n, x, y, z, c) features."""
-    bias = None if conv.bias is None else conv.bias.to(x.dtype)
-    return conv3d(x.movedim(4, 1), conv.weight.to(x.dtype), bias, padding=1).movedim(1, 4)
-
-
-def _weight1(conv: nn.Conv3d, dtype: torch.dtype) -> Tensor:
-    """The (in, out) matrix of a 1x1x1 convolution."""
-    return conv.weight.flatten(1).t().to(dtype)
-
-
 def _unit(unit: DenseUnit, features: Tensor, scratch: Tensor) -> Tensor:
     if unit.bottleneck is not None:
         act, conv = cast("tuple[NormAct, nn.Conv3d]", tuple(cast(nn.Sequential, unit.bottleneck)))
-        features = torch.matmul(_activated(act, features, scratch), _weight1(conv, features.dtype))
-    return _conv3(unit.conv, _activated(unit.act, features, scratch))
+        features = torch.matmul(activated(act, features, scratch), matrix_of(conv, features.dtype))
+    return convolved(unit.conv, activated(unit.act, features, scratch))
 
 
 def _block(block: DenseBlock, entry: Tensor, scratch: Tensor) -> Tensor:
@@ -61,7 +38,7 @@ def _block(block: DenseBlock, entry: Tensor, scratch: Tensor) -> Tensor:
 
 def _over_levels(conv: nn.Conv3d, levels: list[Tensor]) -> Tensor:
     """A 1x1x1 convolution of the concatenation of ``levels``, without making it."""
-    weight = _weight1(conv, levels[0].dtype)
+    weight = matrix_of(conv, levels[0].dtype)
     parts = torch.split(weight, [level.shape[-1] for level in levels])
     flat = [level.reshape(-1, level.shape[-1]) for level in levels]
     total: Tensor = flat[0] @ parts[0]
@@ -88,5 +65,5 @@ def lean_forward(network: MDCSRN, x: Tensor, dtype: torch.dtype) -> Tensor:
     else:
         wide, act, last = cast("tuple[nn.Conv3d, NormAct, nn.Conv3d]", tuple(cast(nn.Sequential, network.head)))
         combined = _over_levels(wide, levels)
-        out = _conv3(last, _activated(act, combined, torch.empty_like(combined).flatten()))
+        out = convolved(last, activated(act, combined, torch.empty_like(combined).flatten()))
     return out.movedim(4, 1)

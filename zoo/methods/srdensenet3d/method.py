@@ -41,7 +41,7 @@ METHODS = (
         input="regridded",
         regrid="linear",
         tasks=TASKS,
-        tiling=Tiling(window=136, margin=receptive_radius()),
+        tiling=Tiling(window=184, margin=receptive_radius()),
         parameters=parameter_count(),
         recipes={"paper": "recipes/paper.yaml", "quick": "recipes/quick.yaml"},
         deviations=(

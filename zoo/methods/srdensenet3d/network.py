@@ -11,8 +11,9 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import conv3d, elu
+from torch.nn.functional import elu, elu_
 
+from mrsr_bench.zoo.channels_last import activated, convolved, matrix_of
 from mrsr_bench.zoo.layers import blind_to_constants
 from mrsr_bench.zoo.methods.mdcsrn.network import RESIDUAL_SCALE, NormAct
 
@@ -22,6 +23,7 @@ class Block(nn.Module):
 
     def __init__(self, width: int, growth: int, units: int) -> None:
         super().__init__()
+        self.width = units * growth
         self.entry = nn.Conv3d(width, growth, 3, padding=1)
         self.units = nn.ModuleList(nn.Conv3d(growth * i, growth, 3, padding=1) for i in range(1, units))
 
@@ -59,23 +61,31 @@ class SRDenseNet3D(nn.Module):
             nn.init.zeros_(cast(Tensor, self.last.bias))
 
     def forward(self, x: Tensor) -> Tensor:
-        if torch.is_grad_enabled():
+        if self.training or torch.is_grad_enabled() or self.act.per_tile:
             levels = [elu(self.stem(x))]
             for block in self.blocks:
                 levels.append(block(levels[-1]))
-            mixed = self.bottleneck(torch.cat(levels, dim=1))
+            out: Tensor = self.last(self.act(self.bottleneck(torch.cat(levels, dim=1))))
         else:
-            mixed = self._mixed_as_they_come(x)
-        out: Tensor = self.last(self.act(mixed))
+            kind = x.device.type
+            out = self._lean(x, torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype)
         return x + RESIDUAL_SCALE * out if self.global_skip else out
 
-    def _mixed_as_they_come(self, x: Tensor) -> Tensor:
-        """The bottleneck over all levels, each added and let go: their concatenation would be most of the memory."""
-        level = elu(self.stem(x))
-        start, weight = level.shape[1], self.bottleneck.weight
-        mixed = conv3d(level, weight[:, :start])
-        for block in self.blocks:
-            level = block(level)
-            mixed += conv3d(level, weight[:, start : start + level.shape[1]])
-            start += level.shape[1]
-        return mixed
+    def _lean(self, x: Tensor, dtype: torch.dtype) -> Tensor:
+        """The output before a global skip; every level is added to the bottleneck's sum and let go."""
+        level = elu_(convolved(self.stem, x.movedim(1, 4).to(dtype)))
+        shares = matrix_of(self.bottleneck, dtype).split([level.shape[-1], *(block.width for block in self.blocks)])
+        mixed = level.flatten(0, 3) @ shares[0]
+        for block, share in zip(self.blocks, shares[1:], strict=True):
+            first = elu_(convolved(block.entry, level))
+            grown = first.shape[-1]
+            level = first.new_empty(*first.shape[:-1], block.width)
+            level[..., :grown] = first
+            for unit in block.units:
+                features = level[..., :grown].contiguous()
+                new = elu_(convolved(unit, features))
+                level[..., grown : grown + new.shape[-1]] = new
+                grown += new.shape[-1]
+            mixed.addmm_(level.flatten(0, 3), share)
+        wide = mixed.view(*level.shape[:-1], -1)
+        return convolved(self.last, activated(self.act, wide, mixed.flatten())).movedim(4, 1)
