@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from mrsr_bench.volume import Volume
 
 SESSIONS_TABLE = "subjects.csv"
+OASIS_TABLE = "oasis_cross-sectional.csv"
 
 
 class Kirby21(PublishedDataset):
@@ -31,19 +32,29 @@ class Kirby21(PublishedDataset):
 
     def images(self) -> list[Found]:
         sessions = super().images()
-        table = self.place() / SESSIONS_TABLE
         if not sessions:
             return []
+        persons = self._persons()
+        unknown = [image.subject for image in sessions if image.subject not in persons]
+        if unknown:
+            raise UserError(f"{self.place() / SESSIONS_TABLE}: has no row for {unknown[0]}; whose visit is that?")
+        found = [replace(image, subject=persons[image.subject]) for image in sessions]
+        return sorted(found, key=lambda image: (image.subject, image.image))
+
+    def known_subjects(self) -> list[str]:
+        """The persons of the table; none while it is not there."""
+        return sorted(set(self._persons().values())) if (self.place() / SESSIONS_TABLE).is_file() else []
+
+    def _persons(self) -> dict[str, str]:
+        table = self.place() / SESSIONS_TABLE
         try:
             rows = list(csv.DictReader(table.read_text(encoding="utf-8-sig").splitlines()))
-            person = {row["session"].strip(): row["subject"].strip() for row in rows}
-            found = [replace(image, subject=f"kirby-{person[image.subject]}") for image in sessions]
+            return {row["session"].strip(): f"kirby-{row['subject'].strip()}" for row in rows}
         except (OSError, UnicodeDecodeError, csv.Error, KeyError, AttributeError) as error:
             raise UserError(
                 f"{table}: which sessions are one person's must be known, since subjects are the unit; make this table "
                 f"(columns session,subject; a row for each KKI2009-NN) from the list on the NITRC page ({error!r})"
             ) from error
-        return sorted(found, key=lambda image: (image.subject, image.image))
 
 
 class AnalyzeCase(FolderCase):
@@ -71,7 +82,20 @@ class AnalyzeCase(FolderCase):
 
 
 class Oasis1(PublishedDataset):
-    """The first raw MPRAGE of every subject's first visit."""
+    """The first raw MPRAGE of every subject's first visit; the dataset's own table says who should be there."""
+
+    def known_subjects(self) -> list[str]:
+        """The subjects of ``oasis_cross-sectional.csv`` (column ID), where it lies beside the discs."""
+        table = self.place() / OASIS_TABLE
+        if not table.is_file():
+            return []
+        try:
+            visits = [row["ID"].strip() for row in csv.DictReader(table.read_text(encoding="utf-8-sig").splitlines())]
+        except (OSError, UnicodeDecodeError, csv.Error, KeyError, AttributeError) as error:
+            raise UserError(
+                f"{table}: not the table of OASIS-1 ({error!r}); expected a column ID, so download it again"
+            ) from error
+        return sorted(visit.removesuffix("_MR1") for visit in visits if visit.endswith("_MR1"))
 
     def case(self, image: Found) -> Case:
         return AnalyzeCase(image.path, image.subject, image.image)
@@ -143,7 +167,8 @@ DATASETS: Sequence[PublishedDataset] = (
             ByHand(
                 where="https://sites.wustl.edu/oasisbrains (OASIS-1)",
                 accept="sign the OASIS data use agreement",
-                put="the folders disc1 to disc12, unpacked from oasis_cross-sectional_disc1.tar.gz to _disc12.tar.gz,",
+                put="the folders disc1 to disc12, unpacked from oasis_cross-sectional_disc1.tar.gz to _disc12.tar.gz "
+                f"(and the table {OASIS_TABLE}, so that check can name who is absent),",
             )
         ],
         split_list="by_share",

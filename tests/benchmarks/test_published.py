@@ -173,6 +173,13 @@ def test_oasis_is_read_from_analyze_with_sagittal_axes(root):
     assert (case.subject, case.image, volume.data.shape) == ("OAS1_0001", "OAS1_0001_MR1_mpr-1_anon", (8, 7, 6))
     assert nibabel.aff2axcodes(volume.affine) == ("A", "S", "L")
     np.testing.assert_allclose(volume.spacing, (1.0, 1.0, 1.25))
+    table = root / "oasis1" / "oasis_cross-sectional.csv"
+    table.write_text("ID,M/F\nOAS1_0001_MR1,F\nOAS1_0002_MR1,M\nOAS1_0002_MR2,M\n")
+    (missing,) = [p for p in checking.check("oasis1", jobs=1)["problems"] if p["kind"] == "missing"]
+    assert missing["items"] == ["OAS1_0002"]
+    table.write_text("subject\nOAS1_0001_MR1\n")
+    with pytest.raises(UserError, match="expected a column ID"):
+        checking.check("oasis1", jobs=1)
 
 
 def test_kirby_needs_to_know_which_sessions_are_one_person(root):
@@ -183,6 +190,12 @@ def test_kirby_needs_to_know_which_sessions_are_one_person(root):
     table = root / "kirby21" / "subjects.csv"
     table.write_text("session,subject\nKKI2009-01,113\nKKI2009-02,742\nKKI2009-03,113\n")
     assert [subject for subject, _ in found("kirby21")] == ["kirby-113", "kirby-113", "kirby-742"]
+    table.write_text("session,subject\nKKI2009-01,113\nKKI2009-02,742\nKKI2009-03,113\nKKI2009-04,849\n")
+    (missing,) = [p for p in checking.check("kirby21", jobs=1)["problems"] if p["kind"] == "missing"]
+    assert missing["items"] == ["kirby-849"]
+    table.write_text("session,subject\nKKI2009-01,113\n")
+    with pytest.raises(UserError, match=r"subjects\.csv: has no row for KKI2009-02"):
+        found("kirby21")
 
 
 def test_any_accession_of_openneuro_is_a_dataset(root):
