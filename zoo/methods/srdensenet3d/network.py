@@ -74,16 +74,18 @@ class SRDenseNet3D(nn.Module):
     def _lean(self, x: Tensor, dtype: torch.dtype) -> Tensor:
         """The output before a global skip; every level is added to the bottleneck's sum and let go."""
         level = elu_(convolved(self.stem, x.movedim(1, 4).to(dtype)))
-        shares = matrix_of(self.bottleneck, dtype).split([level.shape[-1], *(block.width for block in self.blocks)])
+        blocks = [cast("Block", block) for block in self.blocks]
+        widths = [level.shape[-1], *(block.width for block in blocks)]
+        shares = torch.split(matrix_of(self.bottleneck, dtype), widths)
         mixed = level.flatten(0, 3) @ shares[0]
-        for block, share in zip(self.blocks, shares[1:], strict=True):
+        for block, share in zip(blocks, shares[1:], strict=True):
             first = elu_(convolved(block.entry, level))
             grown = first.shape[-1]
             level = first.new_empty(*first.shape[:-1], block.width)
             level[..., :grown] = first
             for unit in block.units:
                 features = level[..., :grown].contiguous()
-                new = elu_(convolved(unit, features))
+                new = elu_(convolved(cast("nn.Conv3d", unit), features))
                 level[..., grown : grown + new.shape[-1]] = new
                 grown += new.shape[-1]
             mixed.addmm_(level.flatten(0, 3), share)
