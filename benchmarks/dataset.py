@@ -81,6 +81,8 @@ class Dataset(ABC):
     terms: str
     synthetic: bool = False
     """Whether its images are computed: scores on them prove the machinery, not a method."""
+    made_of: tuple[str, ...] = ()
+    """The datasets whose images it puts together."""
 
     @abstractmethod
     def cases(self, split: str, *, seed: int = 0) -> Sequence[Case]:

@@ -115,8 +115,8 @@ def fetch(name: str, *, root: Path | None = None, notify: Notify | None = None) 
     from mrsr_bench.benchmarks.metrics.no_reference import offline_by
 
     dataset = datasets.get(name)
-    if parts := [part for part in getattr(dataset, "made_of", ()) if part]:
-        raise UserError(f"{name} is made of {' and '.join(parts)}; fetch each of them")
+    if dataset.made_of:
+        raise UserError(f"{name} is made of {' and '.join(dataset.made_of)}; fetch each of them")
     if not isinstance(dataset, PublishedDataset):
         raise UserError(f"{name} needs no fetching: it is {dataset.summary}")
     dataset = dataset.at(root)
@@ -417,7 +417,8 @@ def _verify(path: Path, size: int, etag: str, remote: str) -> None:
 def fetch_idc(source: IdcCollection, name: str, place: Path, notify: Notify) -> tuple[int, int]:
     """Download the series through ``idc-index``, which synchronises, so that a second call goes on."""
     import json
-    import os
+
+    from mrsr_bench.benchmarks.results import write_text
 
     try:
         from idc_index import IDCClient
@@ -446,9 +447,7 @@ def fetch_idc(source: IdcCollection, name: str, place: Path, notify: Notify) -> 
     there = set(place.rglob("*.dcm"))
     pairs = zip(wanted["SeriesInstanceUID"], wanted["license_short_name"], strict=True)
     licences = {**_licences(place), **{str(uid): str(text) for uid, text in pairs}}
-    partial = place / f".licences.json.partial-{os.getpid()}"
-    partial.write_text(json.dumps(licences, indent=1, sort_keys=True), encoding="utf-8")
-    partial.replace(place / "licences.json")
+    write_text(place / "licences.json", json.dumps(licences, indent=1, sort_keys=True))
     # The client logs what its downloader could not get and returns as if all were well.
     come = Counter(path.parent.name for path in there)
     counts = zip(wanted["SeriesInstanceUID"], wanted["instanceCount"], strict=True)

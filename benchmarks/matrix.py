@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -268,18 +267,11 @@ def write_json(found: Mapping[str, Any], path: Path) -> Path:
     """Write ``found`` to ``path``, whole or not at all.
 
     Raises:
-        UserError: the folder is missing or the file cannot be written.
+        UserError: the file cannot be written.
     """
-    from mrsr_bench.benchmarks.results import plain
+    from mrsr_bench.benchmarks.results import plain, write_text
 
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        partial.write_text(json.dumps(plain(found), indent=1, ensure_ascii=False, allow_nan=False) + "\n", "utf-8")
-        partial.replace(path)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror}); choose another place") from error
-    finally:
-        partial.unlink(missing_ok=True)
+    write_text(path, json.dumps(plain(found), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
     return path
 
 

@@ -282,7 +282,7 @@ class OrthogonalFolder(OrthogonalDataset):
         super().__init__(
             f"orthogonal-{path.resolve().name}", "", "", "coronal and axial stacks in a folder of your own"
         )
-        self.path = path
+        self.path, self.made_of = path, ()
         self.terms = "your own data; nothing of it leaves this machine"
 
     def _parts(self) -> tuple[Dataset, Dataset]:

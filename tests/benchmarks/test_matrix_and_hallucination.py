@@ -94,9 +94,10 @@ def test_mistakes_of_the_matrix_are_one_sentence(words, capsys):
 
 
 def test_a_result_that_cannot_be_written_is_a_sentence(tmp_path):
+    (tmp_path / "file").write_text("mine")
     with pytest.raises(UserError, match="cannot be written"):
-        matrix.write_json({}, tmp_path / "missing" / "m.json")
-    assert list(tmp_path.iterdir()) == []
+        matrix.write_json({}, tmp_path / "file" / "m.json")
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["mine"]
 
 
 # ---------------------------------------------------------------------------------------------------- hallucination
