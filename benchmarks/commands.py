@@ -90,8 +90,11 @@ def matrix(
     """Score a method trained for one degradation on all the others."""
     from mrsr_bench.benchmarks import tables
     from mrsr_bench.benchmarks.matrix import Request, degradation_matrix, table, write_json
+    from mrsr_bench.benchmarks.results import check_writable
 
     request = Request(model, dataset, split, subjects, suffix, crop or None, baseline, device, seed)
+    if out is not None:
+        check_writable(out.parent)
     with tables.stdout_kept_clean(), tables.progress() as notify:
         found = degradation_matrix(request, notify)
     if out is not None:
@@ -118,8 +121,11 @@ def hallucinate(
     from mrsr_bench.benchmarks import tables
     from mrsr_bench.benchmarks.hallucination import Request, hallucination_check, table
     from mrsr_bench.benchmarks.matrix import write_json
+    from mrsr_bench.benchmarks.results import check_writable
 
     request = Request(model, dataset, protocol, split, subjects, suffix, lesions, bands, device, seed)
+    if out is not None:
+        check_writable(out.parent)
     with tables.stdout_kept_clean(), tables.progress() as notify:
         found = hallucination_check(request, notify)
     if out is not None:

@@ -16,6 +16,7 @@ import math
 import os
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -132,7 +133,8 @@ def write_bytes(path: Path, content: bytes) -> None:
     except OSError as error:
         raise UserError(f"{path}: cannot be written ({error.strerror}); choose another folder with --out") from error
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):  # where a folder of the path is a file, there is nothing to remove
+            partial.unlink()
 
 
 def check_writable(out: Path, option: str = "--out") -> None:
