@@ -50,10 +50,10 @@ LARGEST_GAIN_DB = 12.0
 """Over the best interpolation of the same subject; what papers report stays below 8 dB."""
 SAME_DB = 0.01
 """Two implementations of one interpolation agree at least so far; so must the range of one HR."""
-ALIKE_DB = 0.002
-"""Two networks that were trained apart differ by more than this on one of several subjects."""
 SEVERAL_DB = 1.0
 """The same for the mean over several images of one subject, whose PSNR a method may change by different amounts."""
+ALIKE_DB = 0.002
+"""Two networks that were trained apart differ by more than this on one of several subjects."""
 NOISE_FREE = "_noise_free"
 Notify = Callable[[str], None]
 

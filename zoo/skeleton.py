@@ -59,8 +59,10 @@ def new_method(name: str, *, package: Path | None = None, root: Path | None = No
 
 
 def refuse_unfilled(spec: MethodSpec) -> None:
-    """Raises:
-    UserError: the method still says of itself what the skeleton said; nobody else should read that.
+    """Refuse a method whose words are the skeleton's still: nobody else should read them.
+
+    Raises:
+        UserError: its summary, paper or deviations are placeholders.
     """
     said = {"summary": (spec.summary,), "paper": (spec.paper,), "deviations": spec.deviations}
     left = [entry for entry, text in PLACEHOLDERS.items() if text in said[entry]]

@@ -284,7 +284,6 @@ def _start_from_twin(
 
     The decision is kept beside ``folder``, so that a training resumes from what it began with whatever the store holds.
     """
-
     from mrsr_bench.zoo.weights import find_weights, load_tensors
 
     if spec.generator is None or len(recipe.stages) < 2:

@@ -23,7 +23,6 @@ pytestmark = pytest.mark.skipif(
     CHROMIUM is None, reason="no Chromium here; tests/leaderboards/install_browser.sh installs Debian's"
 )
 
-
 PHONE = {"width": 390, "height": 844}
 DESKTOP = {"width": 1280, "height": 900}
 ROWS = "table.sortable tbody tr"
