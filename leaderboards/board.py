@@ -44,7 +44,11 @@ TableKey = tuple[str, str, str, str, int]
 
 @dataclass
 class Entry:
-    """One submission on the board; ``ranks`` by metric, ``unranked`` why it has none."""
+    """One submission on the board; ``ranks`` by metric, ``unranked`` why it has none.
+
+    ``missing`` counts the table's subjects without a value of the metric that orders it: means over other subjects
+    are not comparable, so such an entry stands below those that have all, and in no plot.
+    """
 
     submission: Submission
     method: str
@@ -52,6 +56,7 @@ class Entry:
     ranks: dict[str, int | None] = field(default_factory=dict)
     unranked: str | None = None
     superseded: bool = False
+    missing: int = 0
 
     @property
     def id(self) -> str:
@@ -251,18 +256,21 @@ def _table(key: TableKey, submissions: Sequence[Submission]) -> Table:
     _fill_intervals(table)
     _rank(table)
     spec = table.ranked_by
+    if spec is not None:
+        for entry in table.entries:
+            entry.missing = len(set(table.subjects) - known_values(entry, spec.name).keys())
     table.entries.sort(key=lambda entry: _place(entry, spec))
     return table
 
 
-def _place(entry: Entry, spec: MetricSpec | None) -> tuple[float, float, str, str]:
-    """Sort key: ranks first, then the better mean, then the name."""
+def _place(entry: Entry, spec: MetricSpec | None) -> tuple[float, bool, float, str, str]:
+    """Sort key: ranks first, then those with all subjects, then the better mean, then the name."""
     name = entry.submission.method.casefold()
     if spec is None:
-        return float("inf"), 0.0, name, entry.id
+        return float("inf"), False, 0.0, name, entry.id
     found, mean = entry.ranks.get(spec.name), entry.mean(spec.name)
     worth = float("inf") if mean is None else (-mean if spec.direction == "higher" else mean)
-    return float("inf") if found is None else found, worth, name, entry.id
+    return float("inf") if found is None else found, entry.missing > 0, worth, name, entry.id
 
 
 def _metric_specs() -> Mapping[str, MetricSpec]:
@@ -289,7 +297,8 @@ def _common_subjects(entries: Sequence[Entry]) -> tuple[str, ...]:
     return tuple(sorted(best))
 
 
-def _known(entry: Entry, metric: str) -> dict[str, float]:
+def known_values(entry: Entry, metric: str) -> dict[str, float]:
+    """The value of ``metric`` for every subject that has one."""
     score = entry.submission.scores.get(metric)
     return {} if score is None else {s: v for s, v in score.per_subject.items() if v is not None}
 
@@ -305,7 +314,7 @@ def _fill_intervals(table: Table) -> None:
         for n, entries in by_count.items():
             if n < MIN_SUBJECTS:
                 continue
-            per_entry = [_known(entry, spec.name) for entry in entries]
+            per_entry = [known_values(entry, spec.name) for entry in entries]
             values = np.array([[per[subject] for subject in sorted(per)] for per in per_entry])
             for entry, interval in zip(entries, intervals(values), strict=True):
                 entry.intervals[spec.name] = interval
@@ -318,7 +327,7 @@ def _rank(table: Table) -> None:
             continue
         complete: dict[str, Mapping[str, float | None]] = {}
         for entry in table.entries:
-            known = _known(entry, spec.name)
+            known = known_values(entry, spec.name)
             missing = [subject for subject in table.subjects if subject not in known]
             if missing and spec.name == PRIMARY and entry.unranked is None:
                 entry.unranked = f"no {spec.name} for {len(missing)} of {len(table.subjects)} subjects"

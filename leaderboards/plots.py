@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from mrsr_bench.leaderboards.board import Entry, Table
+from mrsr_bench.benchmarks.metric import MetricSpec
+from mrsr_bench.leaderboards.board import Entry, Table, known_values
 
 WIDTH, HEIGHT = 640, 400
 LEFT, RIGHT, TOP, BOTTOM = 64, 16, 16, 52
@@ -159,7 +160,8 @@ def _scatter(
     spec = table.ranked_by
     if spec is None:
         return None
-    known = [(entry, x, y) for entry, x in found if x is not None and (y := entry.mean(spec.name)) is not None]
+    whole = [(entry, x) for entry, x in found if not entry.missing]
+    known = [(entry, x, y) for entry, x in whole if x is not None and (y := entry.mean(spec.name)) is not None]
     if len(known) < 2:
         return None
     across = _scale([x for _, x, _ in known], LEFT, WIDTH - RIGHT, log=log)
@@ -183,7 +185,8 @@ def _scatter(
                 left=left,
             )
         )
-    missing = len(found) - len(known)
+    reasons = {"have no such value": len(whole) - len(known), "lack subjects": len(found) - len(whole)}
+    left_out = " and ".join(f"{n} {why}" for why, n in reasons.items() if n)
     best = max(known, key=lambda k: k[2]) if spec.direction == "higher" else min(known, key=lambda k: k[2])
     return Plot(
         id=f"plot-{kind}",
@@ -195,7 +198,7 @@ def _scatter(
         x_ticks=across.ticks(),
         y_ticks=up.ticks(),
         marks=tuple(marks),
-        omitted=f"{missing} of {len(found)} entries have no such value and are not drawn" if missing else None,
+        omitted=f"Of {len(found)} entries {left_out}: not drawn" if left_out else None,
     )
 
 
@@ -245,17 +248,42 @@ def over_factors(tables: Sequence[Table]) -> list[Plot]:
     return plots
 
 
-def _lines(title: str, id_: str, tables: Sequence[Table]) -> Plot | None:
-    by_method: dict[str, list[tuple[float, float, Entry]]] = {}
+def _comparable(tables: Sequence[Table], spec: MetricSpec) -> tuple[list[Table], frozenset[str]]:
+    """The tables that share subjects, and those subjects: a curve whose points are of different heads tells nothing.
+
+    Tables of many entries decide; one that shares no subject with them is left out.
+    """
+    chosen: list[Table] = []
+    shared: frozenset[str] = frozenset()
+    for table in sorted(tables, key=lambda t: (-len(t.entries), t.id)):
+        both = frozenset(table.subjects) & shared if chosen else frozenset(table.subjects)
+        if both and table.ranked_by == spec:
+            chosen, shared = [*chosen, table], both
+    return chosen, shared
+
+
+def _points(
+    tables: Sequence[Table], metric: str, subjects: frozenset[str]
+) -> dict[str, list[tuple[float, float, Entry]]]:
+    """By method (factor, mean of ``metric`` over ``subjects``, entry), of entries that have them all."""
+    found: dict[str, list[tuple[float, float, Entry]]] = {}
     for table in tables:
         for entry in table.entries:
-            spec = table.ranked_by
-            value = entry.mean(spec.name) if spec is not None else None
-            if value is not None and table.factor is not None and not entry.superseded:
-                by_method.setdefault(entry.method, []).append((math.prod(table.factor), value, entry))
-    drawn = {method: points for method, points in by_method.items() if len({x for x, _, _ in points}) > 1}
+            known = known_values(entry, metric)
+            if table.factor is not None and not entry.superseded and subjects <= known.keys():
+                mean = math.fsum(known[subject] for subject in subjects) / len(subjects)
+                found.setdefault(entry.method, []).append((math.prod(table.factor), mean, entry))
+    return found
+
+
+def _lines(title: str, id_: str, tables: Sequence[Table]) -> Plot | None:
     spec = tables[0].ranked_by
-    if not drawn or spec is None:
+    if spec is None:
+        return None
+    chosen_tables, subjects = _comparable(tables, spec)
+    by_method = _points(chosen_tables, spec.name, subjects)
+    drawn = {method: points for method, points in by_method.items() if len({x for x, _, _ in points}) > 1}
+    if not drawn:
         return None
     sign = -1 if spec.direction == "higher" else 1
     order = sorted(drawn, key=lambda m: (-len(drawn[m]), sign * sum(y for _, y, _ in drawn[m]) / len(drawn[m])))
@@ -272,19 +300,19 @@ def _lines(title: str, id_: str, tables: Sequence[Table]) -> Plot | None:
             for x, y, _ in points
         )
         lines.append(Line(name, f"methods/{method}.html", colour, placed))
-    left_out = len(by_method) - len(chosen)
+    left_out = len({entry.method for table in tables for entry in table.entries}) - len(chosen)
+    of = f"{len(subjects)} subject{'s' if len(subjects) != 1 else ''} that all these factors have"
     factors = sorted({x for x, _ in known})
     return Plot(
         id=id_,
         title=title,
-        description=f"Mean {spec.name} of {len(chosen)} methods over the factors "
-        f"{', '.join(f'{x:g}' for x in factors)}; the numbers stand in the tables.",
+        description=f"Mean {spec.name} of {len(chosen)} methods over the {of}; factors "
+        f"{', '.join(f'{x:g}' for x in factors)}.",
         x_label="factor (HR voxels per LR voxel)",
         y_label=f"{spec.name} ({spec.units if spec.units != '1' else spec.direction + ' is better'})",
         x_ticks=tuple(Tick(across.at(x), f"{x:g}") for x in factors),
         y_ticks=up.ticks(),
         lines=tuple(lines),
-        omitted=f"{left_out} more methods are not drawn: too many lines, or a single factor; they are in the tables"
-        if left_out
-        else None,
+        omitted=f"Means over the {of}"
+        + (f". Not drawn: {left_out} more (too many lines, a single factor, other subjects)" if left_out else ""),
     )

@@ -23,10 +23,11 @@ def content(
     noise: float = 0.2,
     network: bool = True,
     seed: int = 0,
+    first: int = 0,
     **changes: Any,
 ) -> dict[str, Any]:
     rng = np.random.default_rng([seed, sum(map(ord, method + protocol)), int(1000 * gain) % 10007])
-    names = [f"sub-{i:02d}" for i in range(subjects)]
+    names = [f"sub-{i:02d}" for i in range(first, first + subjects)]
     factor = float(np.prod(get_protocol(protocol).factor))
     psnr = {s: 32 - factor + 0.3 * i + gain + noise * float(rng.standard_normal()) for i, s in enumerate(names)}
     values = {

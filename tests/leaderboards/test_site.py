@@ -276,16 +276,36 @@ def test_plots_stay_within_their_frame_and_say_what_they_leave_out():
     found = board.make_board(FEW)
     table = next(t for t in found.tables if t.dataset == "brain_t1" and t.protocol == "kspace-2x2x1")
     sizes = plots.quality_cost(table, "parameters")
-    assert "1 of 4" in sizes.omitted  # cubic has no parameters
+    assert sizes.omitted == "Of 4 entries 1 have no such value and 1 lack subjects: not drawn"  # cubic, partial
     drawn = [plots.perception_distortion(table), sizes, plots.quality_cost(table, "seconds")]
     for plot in drawn:
         assert all(plot.left <= m.x <= plot.right and plot.top <= m.y <= plot.bottom for m in plot.marks)
-    best = max(drawn[0].marks, key=lambda mark: -mark.y)
-    assert best.label == "partial"
+    assert "partial" not in {mark.label for plot in drawn for mark in plot.marks}
+    assert table.entries[-1].submission.method == "partial", "the best mean of all, but of five easy subjects"
     (lines,) = plots.over_factors(found.tables)
     assert [line.label for line in lines.lines] == ["steady"]
     assert [tick.text for tick in lines.x_ticks] == ["2", "4", "6"]
     assert [y for _, y, _ in lines.lines[0].points] == sorted(y for _, y, _ in lines.lines[0].points)
+
+
+def test_a_curve_over_factors_is_of_the_same_subjects_at_each():
+    """Three heads at one factor and one head at the others: the curve is of that one head."""
+    many = made_up.submission("net", protocol="thick-4", dataset="brain_t1", subjects=3)
+    few = [made_up.submission("net", protocol=f"thick-{f}", dataset="brain_t1", subjects=1) for f in (2, 6)]
+    found = board.make_board([many, *few])
+    (plot,) = plots.over_factors(found.tables)
+    head = few[0].subjects[0]
+    shown = [float(re.search(r"psnr ([\d.]+)", text)[1]) for *_, text in plot.lines[0].points]
+    wanted = [one.scores["psnr"].per_subject[head] for one in (few[0], many, few[1])]
+    assert shown == pytest.approx(wanted, abs=5e-3)
+    assert plot.omitted == "Means over the 1 subject that all these factors have"
+
+
+def test_a_table_that_shares_no_subject_is_not_in_the_curve():
+    two = [made_up.submission("net", protocol=f"thick-{f}", dataset="brain_t1", subjects=3) for f in (2, 4)]
+    other = made_up.submission("net", protocol="thick-6", dataset="brain_t1", subjects=3, first=50)
+    (plot,) = plots.over_factors(board.make_board([*two, other]).tables)
+    assert [tick.text for tick in plot.x_ticks] == ["2", "4"]
 
 
 def test_a_name_in_a_plot_lies_over_no_mark():
