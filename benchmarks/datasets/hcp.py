@@ -9,13 +9,13 @@ restricted table (``RESTRICTED*.csv``, in the folder) families stay on one side.
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 from typing import Any
 
 from mrsr_bench import UserError
 from mrsr_bench.benchmarks.datasets.published import Expected, Layout, PublishedDataset, near
 from mrsr_bench.benchmarks.datasets.split_lists import families_of, file_sha256
+from mrsr_bench.benchmarks.datasets.subject_tables import read_rows
 from mrsr_bench.benchmarks.fetch import Bucket, ByHand
 
 SUBJECTS = 1113
@@ -58,14 +58,12 @@ class HcpDataset(PublishedDataset):
         tables = sorted(place.glob("unrestricted*.csv"))
         if not tables:
             return sorted(path.name for path in place.glob("[0-9]" * 6) if path.is_dir())
+        advice = "expected HCP's unrestricted table, so download it again"
+        rows = read_rows(tables[-1], ("Subject", "T1_Count"), advice)
         try:
-            rows = list(csv.DictReader(tables[-1].read_text(encoding="utf-8-sig").splitlines()))
-            return sorted(row["Subject"].strip() for row in rows if int(row["T1_Count"] or 0) > 0)
-        except (OSError, UnicodeDecodeError, csv.Error, KeyError, ValueError) as error:
-            raise UserError(
-                f"{tables[-1].name}: not HCP's unrestricted table ({type(error).__name__}); "
-                "expected the columns Subject and T1_Count, so download it again"
-            ) from error
+            return sorted(row["Subject"] for row in rows if int(row["T1_Count"] or 0) > 0)
+        except ValueError as error:
+            raise UserError(f"{tables[-1].name}: {error} in the column T1_Count; {advice}") from error
 
     def restricted_table(self) -> Path | None:
         """The table with the family structure, if the user has it."""

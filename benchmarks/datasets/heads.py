@@ -8,7 +8,6 @@ domain; ``openneuro_dsNNNNNN`` is any other one, T1w images, split by subject.
 
 from __future__ import annotations
 
-import csv
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -18,6 +17,7 @@ from mrsr_bench import UserError
 from mrsr_bench.benchmarks.dataset import Case
 from mrsr_bench.benchmarks.datasets.folder import FolderCase
 from mrsr_bench.benchmarks.datasets.published import Expected, Found, Layout, PublishedDataset
+from mrsr_bench.benchmarks.datasets.subject_tables import read_rows
 from mrsr_bench.benchmarks.fetch import Bucket, ByHand
 
 if TYPE_CHECKING:
@@ -46,15 +46,14 @@ class Kirby21(PublishedDataset):
         return sorted(set(self._persons().values())) if (self.place() / SESSIONS_TABLE).is_file() else []
 
     def _persons(self) -> dict[str, str]:
-        table = self.place() / SESSIONS_TABLE
-        try:
-            rows = list(csv.DictReader(table.read_text(encoding="utf-8-sig").splitlines()))
-            return {row["session"].strip(): f"kirby-{row['subject'].strip()}" for row in rows}
-        except (OSError, UnicodeDecodeError, csv.Error, KeyError, AttributeError) as error:
-            raise UserError(
-                f"{table}: which sessions are one person's must be known, since subjects are the unit; make this table "
-                f"(columns session,subject; a row for each KKI2009-NN) from the list on the NITRC page ({error!r})"
-            ) from error
+        advice = (
+            "which sessions are one person's must be known, since subjects are the unit; make this table "
+            "(columns session,subject; a row for each KKI2009-NN) from the list on the NITRC page"
+        )
+        rows = read_rows(self.place() / SESSIONS_TABLE, ("session", "subject"), advice)
+        if not all(row["session"] and row["subject"] for row in rows):
+            raise UserError(f"{SESSIONS_TABLE}: a row lacks its session or its subject; {advice}")
+        return {row["session"]: f"kirby-{row['subject']}" for row in rows}
 
 
 class AnalyzeCase(FolderCase):
@@ -89,12 +88,7 @@ class Oasis1(PublishedDataset):
         table = self.place() / OASIS_TABLE
         if not table.is_file():
             return []
-        try:
-            visits = [row["ID"].strip() for row in csv.DictReader(table.read_text(encoding="utf-8-sig").splitlines())]
-        except (OSError, UnicodeDecodeError, csv.Error, KeyError, AttributeError) as error:
-            raise UserError(
-                f"{table}: not the table of OASIS-1 ({error!r}); expected a column ID, so download it again"
-            ) from error
+        visits = [row["ID"] for row in read_rows(table, ("ID",), "expected the table of OASIS-1, so download it again")]
         return sorted(visit.removesuffix("_MR1") for visit in visits if visit.endswith("_MR1"))
 
     def case(self, image: Found) -> Case:

@@ -7,7 +7,6 @@ decides; the hash of the result lets two sites see whether they split alike.
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from mrsr_bench import UserError
+from mrsr_bench.benchmarks.datasets.subject_tables import read_rows
 from mrsr_bench.benchmarks.protocol import sha256_of, subject_seed
 
 Splits = dict[str, list[str]]
@@ -107,13 +107,10 @@ def families_of(path: Path) -> dict[str, str]:
     Raises:
         UserError: the file is not that table.
     """
-    try:
-        rows = list(csv.DictReader(path.read_text(encoding="utf-8-sig").splitlines()))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{path.name}: not a readable table ({type(error).__name__}); download it again") from error
     columns = ("Subject", "Mother_ID", "Father_ID")
-    if not rows or not all(column in rows[0] for column in columns):
-        raise UserError(f"{path.name}: not HCP's restricted table; expected the columns {', '.join(columns)}")
+    rows = read_rows(path, columns, "expected HCP's restricted table, so download it again")
+    if not rows:
+        raise UserError(f"{path.name}: has no rows; expected HCP's restricted table, so download it again")
     above: dict[str, str] = {}
 
     def top(node: str) -> str:
@@ -123,12 +120,12 @@ def families_of(path: Path) -> dict[str, str]:
 
     for row in rows:
         for parent in (f"mother:{row['Mother_ID']}", f"father:{row['Father_ID']}"):
-            if parent.partition(":")[2].strip():
-                above[top(parent)] = top(row["Subject"].strip())
+            if parent.partition(":")[2]:
+                above[top(parent)] = top(row["Subject"])
     first: dict[str, str] = {}
-    for subject in sorted(row["Subject"].strip() for row in rows):
+    for subject in sorted(row["Subject"] for row in rows):
         first.setdefault(top(subject), subject)
-    return {row["Subject"].strip(): first[top(row["Subject"].strip())] for row in rows}
+    return {row["Subject"]: first[top(row["Subject"])] for row in rows}
 
 
 def file_sha256(path: Path) -> str:

@@ -178,7 +178,7 @@ def test_oasis_is_read_from_analyze_with_sagittal_axes(root):
     (missing,) = [p for p in checking.check("oasis1", jobs=1)["problems"] if p["kind"] == "missing"]
     assert missing["items"] == ["OAS1_0002"]
     table.write_text("subject\nOAS1_0001_MR1\n")
-    with pytest.raises(UserError, match="expected a column ID"):
+    with pytest.raises(UserError, match="has no column ID; expected the table of OASIS-1"):
         checking.check("oasis1", jobs=1)
 
 
@@ -319,7 +319,7 @@ def test_half_siblings_are_one_family_and_other_tables_are_refused(tmp_path):
     table.write_text("Subject,Mother_ID,Father_ID\n1,m1,f1\n2,m1,f2\n3,m3,f2\n4,m4,f4\n")
     assert families_of(table) == {"1": "1", "2": "1", "3": "1", "4": "4"}
     table.write_text("Subject,Age\n1,2\n")
-    with pytest.raises(UserError, match="not HCP's restricted table"):
+    with pytest.raises(UserError, match="expected HCP's restricted table"):
         families_of(table)
 
 
