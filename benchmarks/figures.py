@@ -102,10 +102,15 @@ def light_copies(figures: Sequence[Path], folder: Path, prefix: str) -> list[Pat
     Raises:
         UserError: a copy cannot be written, or would be unreadable at that size.
     """
-    return [_light_copy(file, folder / f"{prefix}--{file.stem.rpartition('--')[0]}.png") for file in figures]
+    return [light_copy(file, folder / f"{prefix}--{file.stem.rpartition('--')[0]}.png") for file in figures]
 
 
-def _light_copy(figure: Path, target: Path) -> Path:
+def light_copy(figure: Path, target: Path) -> Path:
+    """Write ``figure`` to ``target`` scaled down and with few colours; returns the target.
+
+    Raises:
+        UserError: the copy cannot be written, or would be unreadable within `LIGHT_BYTES`.
+    """
     from io import BytesIO
 
     from PIL import Image as Picture

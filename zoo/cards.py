@@ -311,8 +311,9 @@ def _failures(config: Mapping[str, Any], folder: Path) -> Iterator[str]:
     elif not pictures:
         yield from ("", "No picture: the runs on this card were stored without figures.")
     for name in pictures:
-        subject = name.removeprefix(PICTURE.partition("{")[0]).removesuffix(".png")
-        yield from ("", f"The worst subject by PSNR, {subject}:", "", f"![{subject}]({name})")
+        protocol, _, subject = name.removeprefix(PICTURE.partition("{")[0]).removesuffix(".png").rpartition("--")
+        under = f" under `{protocol}`" if protocol else ""
+        yield from ("", f"The worst subject by PSNR{under}, {subject}:", "", f"![{subject}]({name})")
     yield ""
 
 
@@ -341,7 +342,8 @@ def score_entry(run: Mapping[str, Any], sha256: str, source: Path) -> dict[str, 
 
 
 def add_picture(folder: Path, run: Path, entry: Mapping[str, Any]) -> Path | None:
-    """Copy the figure of the run's worst subject by PSNR to the card's folder; None where there is none."""
+    """Copy the figure of the run's worst subject by PSNR to the card's folder, lightly; None where there is none."""
+    from mrsr_bench.benchmarks.figures import light_copy
     from mrsr_bench.benchmarks.results import FIGURES_FOLDER, file_name
 
     worst = worst_subjects(entry).get("psnr")
@@ -350,11 +352,15 @@ def add_picture(folder: Path, run: Path, entry: Mapping[str, Any]) -> Path | Non
     figures = sorted((run / FIGURES_FOLDER).glob(f"{file_name(worst[0])}--*.png"))
     if not figures:
         return None
-    return Path(shutil.copyfile(figures[0], folder / PICTURE.format(file_name(worst[0]))))
+    target = folder / PICTURE.format(f"{entry['protocol']}--{file_name(worst[0])}")
+    try:
+        return light_copy(figures[0], target)
+    except (UserError, OSError):  # too large to be made light, or no picture that is understood here
+        return Path(shutil.copyfile(figures[0], target))
 
 
 def add_scores(folder: Path, runs: Sequence[Path]) -> Path:
-    """Put the scores of stored runs (their ``run.json``) on the card of the weights that made them.
+    """Put the scores of stored runs and figures of their worst subjects on the card of the weights that made them.
 
     Raises:
         UserError: a run was made with other weights.
@@ -369,6 +375,10 @@ def add_scores(folder: Path, runs: Sequence[Path]) -> Path:
         sha256 = sha256_of_file(folder / MODEL)
         config["scores"] = [score_entry(read_run(path), sha256, path) for path in runs]
         write_text(folder / CONFIG, json.dumps(config, indent=2, sort_keys=True) + "\n")
+        for old in folder.glob(PICTURE.format("*")):
+            old.unlink()
+        for path, entry in zip(runs, config["scores"], strict=True):
+            add_picture(folder, path if path.is_dir() else path.parent, entry)
     return write_card(methods.get(config["method"]), config, folder)
 
 

@@ -1,6 +1,7 @@
 """What methods say of themselves, the mDCSRN family and its baselines, tiles; for every network: `test_contract`."""
 
 import importlib
+import math
 import re
 
 import numpy as np
@@ -11,7 +12,7 @@ from mrsr_bench import UserError
 from mrsr_bench.benchmarks.protocol import get_protocol, protocol_names
 from mrsr_bench.volume import Grid, Volume
 from mrsr_bench.zoo.inference import build_network, load_method, run_tiled, set_batch_norm, tiles
-from mrsr_bench.zoo.layers import ConvToOne
+from mrsr_bench.zoo.layers import ConvToOne, look_near, taper
 from mrsr_bench.zoo.method import Tiling
 from mrsr_bench.zoo.methods import methods
 from mrsr_bench.zoo.methods.mdcsrn.method import parameter_count, receptive_radius
@@ -96,6 +97,27 @@ def test_a_convolution_to_one_channel_is_the_librarys():
     library.load_state_dict(layer.state_dict())
     x = torch.from_numpy(structured((2, 5, 6, 11, 7)))
     torch.testing.assert_close(layer(x), library(x), rtol=1e-5, atol=1e-5)
+
+
+def test_a_tapered_convolution_weighs_near_voxels_more():
+    torch.manual_seed(0)
+    layer, library = ConvToOne(3, 5, tapered=True), torch.nn.Conv3d(3, 1, 5, padding=2)
+    assert set(layer.state_dict()) == {"weight", "bias"}
+    library.load_state_dict({**layer.state_dict(), "weight": layer.weight * taper(5)})
+    x = torch.from_numpy(structured((1, 3, 6, 7, 5)))
+    torch.testing.assert_close(layer(x), library(x), rtol=1e-5, atol=1e-5)
+    assert taper(5)[2, 2, 2] == pytest.approx(1 + 1 / 125)
+    assert taper(5)[0, 2, 2] == pytest.approx(math.exp(-2) + 1 / 125)
+
+
+def test_a_large_first_layer_can_start_local():
+    torch.manual_seed(0)
+    layer = torch.nn.Conv3d(1, 64, 9)
+    before = float(layer.weight.detach().square().sum())
+    look_near(layer)
+    assert float(layer.weight.detach().square().sum()) == pytest.approx(before, rel=0.2)
+    near = layer.weight.detach()[:, :, 2:7, 2:7, 2:7].square().sum()
+    assert float(near) > 0.9 * float(layer.weight.detach().square().sum())
 
 
 @pytest.mark.parametrize("arguments", [(2, 2, 4, "direct"), (1, 3, 4, "reconstruction")])

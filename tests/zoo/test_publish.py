@@ -110,8 +110,9 @@ def test_a_run_puts_its_scores_and_its_worst_subject_on_the_card(folder, tmp_pat
         assert section in text
     assert "| **mean** [95 % interval] | 30.5000 [29.0000, 32.0000] | 0.9000 |" in text
     assert "the worst psnr is that of sub-a, 30.0000" in text
-    assert (written / "failure--sub-a.png").read_bytes() == b"sub-a"
-    assert "![sub-a](failure--sub-a.png)" in text
+    picture = f"failure--{tiny.PROTOCOL}--sub-a.png"
+    assert (written / picture).read_bytes() == b"sub-a"
+    assert f"The worst subject by PSNR under `{tiny.PROTOCOL}`, sub-a:\n\n![sub-a]({picture})" in text
     assert "--weights hf:me/tiny" in text
     assert 'mrsr_bench.load("me/tiny")' in text
     twice = publish(run / "run.json", "me/tiny", dry_run=True, out=tmp_path / "out")
