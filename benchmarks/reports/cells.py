@@ -89,6 +89,15 @@ def _main_notes(section: Section) -> list[str]:
             groups = " > ".join("{" + ", ".join(group) + "}" for group in ranking.groups)
             lines.append(f"Groups by {key}, best first: {groups}.")
     lines += [f"No ranks by {', '.join(keys)}: {reason}." for reason, keys in unranked.items()]
+    outside: dict[str, list[str]] = {}
+    for key, ranking in section.rankings.items():
+        ranked = {r.method for r in ranking.ranks}
+        if left := ", ".join(label for label in section.labels if label not in ranked):
+            outside.setdefault(left, []).append(key)
+    lines += [
+        f"Not among those ranked by {', '.join(keys)}, since not all subjects have a value: {labels}."
+        for labels, keys in outside.items()
+    ]
     if any(entry.training.undertrained for entry in section.entries):
         lines.append("† undertrained: not by the paper's recipe; these scores are a lower bound.")
     if section.synthetic:

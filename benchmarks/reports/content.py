@@ -194,13 +194,22 @@ class Section:
         per_subject = self.summaries[label][key].get("per_subject", {})
         return {subject: per_subject.get(subject) for subject in self.subjects}
 
+    def complete(self, key: str) -> list[str]:
+        """The methods with a value of every subject by one metric."""
+        return [label for label in self.labels if None not in self.values(label, key).values()]
+
     @cached_property
     def rankings(self) -> dict[str, Ranking]:
-        """Ranks and groups by metric, for the metrics that may rank."""
+        """Ranks and groups by metric, for the metrics that may rank, of the methods that have all subjects.
+
+        A method that lacks some stands in the table without a rank; where fewer than two are complete, nobody has one.
+        """
         found: dict[str, Ranking] = {}
         for key in self.table_keys:
             if higher_is_better(key) is not None and len(self.entries) > 1:
-                scores = {label: self.values(label, key) for label in self.labels}
+                complete = self.complete(key)
+                ranked = complete if len(complete) > 1 else self.labels
+                scores = {label: self.values(label, key) for label in ranked}
                 found[key] = rank(scores, higher_is_better=bool(higher_is_better(key)))
         return found
 

@@ -144,6 +144,16 @@ def test_subjects_that_a_run_does_not_hold_are_named_and_leave_the_means_of_the_
     assert section.summaries["cubic"]["psnr"]["n"] == 9
 
 
+def test_a_method_that_lacks_subjects_ranks_nowhere_and_keeps_nobody_from_a_rank(runs):
+    before, before_labels = section_of(runs).rankings["psnr"], section_of(runs).labels
+    stored(runs, "lanczos", 3.0, n=5)
+    section = section_of(runs)
+    after = section.rankings["psnr"]
+    assert {label: after.of(label) for label in before_labels} == {label: before.of(label) for label in before_labels}
+    assert after.of("lanczos") is None
+    assert any("since not all subjects have a value: lanczos" in note for note in main_table(section).notes)
+
+
 def test_a_run_that_is_a_part_of_another_is_left_out_by_name(runs):
     part = stored(runs, "cubic", n=8)
     section = section_of(runs)

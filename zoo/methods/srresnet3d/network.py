@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import cast
 
+import torch
 from torch import Tensor, nn
 from torch.nn.functional import instance_norm
 
@@ -70,6 +71,8 @@ class SRResNet3D(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         first = self.stem(x)
+        if not torch.is_grad_enabled():  # convolutions of a CPU are a quarter faster so
+            first = first.contiguous(memory_format=torch.channels_last_3d)
         joined = first + self.join(self.blocks(first))
         out: Tensor = self.last(self.same_size(joined))
         return x + RESIDUAL_SCALE * out if self.global_skip else out
