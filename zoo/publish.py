@@ -42,7 +42,7 @@ def publish(
     address = parse_address(repo)
     if "@" in repo:
         raise UserError(f"{repo!r} names a revision; weights are published on the main branch of user/name")
-    folder = assemble(source, address.repo, out)
+    folder = assemble(source, address.repo, out, finished=not dry_run)
     weights = inspect(folder)
     facts: dict[str, Any] = {
         "repository": address.repo,
@@ -54,17 +54,17 @@ def publish(
         "published": not dry_run,
     }
     if not dry_run:
-        refuse_unfilled(method_of(weights.config, str(source)))
         facts["revision"] = _send(folder, address, private=private, config=weights.config)
         facts["load"] = f'mrsr_bench.load("{address.repo}", revision="{facts["revision"]}")'
     return facts
 
 
-def assemble(source: Path, repo: str, out: Path) -> Path:
+def assemble(source: Path, repo: str, out: Path, *, finished: bool = False) -> Path:
     """Put together what a repository is to hold; returns the folder, which appears whole or not at all.
 
     Raises:
-        UserError: the source is nothing to publish, or a file of it holds an access token.
+        UserError: the source is nothing to publish, a file of it holds an access token, or the method must be
+            ``finished`` and still says what the skeleton says.
     """
     from mrsr_bench.benchmarks.results import check_writable, read_run
     from mrsr_bench.zoo.cards import add_picture, score_entry, write_card
@@ -72,7 +72,9 @@ def assemble(source: Path, repo: str, out: Path) -> Path:
     run_folder = _run_folder(source)
     run = None if run_folder is None else read_run(run_folder)
     weights = _weights_folder(source) if run is None else _weights_of(run, source)
-    inspect(weights)
+    sound = inspect(weights)
+    if finished:
+        refuse_unfilled(method_of(sound.config, str(source)))
     target = out / repo.replace("/", "--")
     scratch = out / f".{os.getpid()}.partial"
     partial = scratch / target.name

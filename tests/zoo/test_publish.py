@@ -98,6 +98,7 @@ def test_a_skeleton_is_not_published(folder, tmp_path, monkeypatch):
     monkeypatch.setattr("mrsr_bench.zoo.publish.method_of", lambda *_: replace(spec, paper=PLACEHOLDERS["paper"]))
     with pytest.raises(UserError, match=r"paper in its method.py are still the skeleton's"):
         publish(folder, "me/tiny", out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_run_puts_its_scores_and_its_worst_subject_on_the_card(folder, tmp_path):
