@@ -185,8 +185,8 @@ def _scatter(
                 left=left,
             )
         )
-    reasons = {"have no such value": len(whole) - len(known), "lack subjects": len(found) - len(whole)}
-    left_out = " and ".join(f"{n} {why}" for why, n in reasons.items() if n)
+    reasons = {"without such a value": len(whole) - len(known), "without all subjects": len(found) - len(whole)}
+    left_out = ", ".join(f"{n} {why}" for why, n in reasons.items() if n)
     best = max(known, key=lambda k: k[2]) if spec.direction == "higher" else min(known, key=lambda k: k[2])
     return Plot(
         id=f"plot-{kind}",
@@ -198,7 +198,7 @@ def _scatter(
         x_ticks=across.ticks(),
         y_ticks=up.ticks(),
         marks=tuple(marks),
-        omitted=f"Of {len(found)} entries {left_out}: not drawn" if left_out else None,
+        omitted=f"Not drawn, of {len(found)} entries: {left_out}" if left_out else None,
     )
 
 

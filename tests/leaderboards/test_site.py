@@ -276,7 +276,7 @@ def test_plots_stay_within_their_frame_and_say_what_they_leave_out():
     found = board.make_board(FEW)
     table = next(t for t in found.tables if t.dataset == "brain_t1" and t.protocol == "kspace-2x2x1")
     sizes = plots.quality_cost(table, "parameters")
-    assert sizes.omitted == "Of 4 entries 1 have no such value and 1 lack subjects: not drawn"  # cubic, partial
+    assert sizes.omitted == "Not drawn, of 4 entries: 1 without such a value, 1 without all subjects"  # cubic, partial
     drawn = [plots.perception_distortion(table), sizes, plots.quality_cost(table, "seconds")]
     for plot in drawn:
         assert all(plot.left <= m.x <= plot.right and plot.top <= m.y <= plot.bottom for m in plot.marks)
