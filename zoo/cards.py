@@ -114,7 +114,12 @@ def _lines(spec: MethodSpec, config: Mapping[str, Any], folder: Path, repo: str 
         yield from _scores(run)
     yield from _failures(config, folder)
     yield from ("## Deviations from the paper", "")
-    deviations = (*spec.deviations, *config.get("recipe", {}).get("deviations", ()))
+    deviations = [*spec.deviations, *config.get("recipe", {}).get("deviations", ())]
+    if next(_parents(config), None) and all(stage["game"] for stage in config["recipe"]["stages"]):
+        deviations.append(
+            "the weights that it started from stand in for the stages before the game: what is said here of those "
+            "stages (loss, patches, learning rate) is not of this training; their own card tells"
+        )
     yield from (f"- {text}" for text in deviations)
     yield from ("" if deviations else "None declared.", *(["![training](loss.png)", ""] * (folder / CURVE).is_file()))
     yield from ("## Citation", "", f"Cite: {spec.paper}; and mrsr-bench, where you quote the scores above.")
@@ -222,6 +227,8 @@ def _validation(config: Mapping[str, Any], folder: Path) -> Iterator[str]:
     step, regridded = validation["best_step"], validation.get("psnr_regrid")
     psnr = _validation_psnr(folder / LOG, step)
     text = f"The weights are those of step {step:,}"
+    if config["recipe"]["stages"][-1]["game"]:
+        text += " (the turns of both networks, warm-up included)"
     if psnr is not None:
         text += f": PSNR {psnr:.3f} dB over at most {config['recipe']['validation_patches']} validation patches"
         text += "" if regridded is None else f", {regridded:.3f} dB for their {config['regrid']} input"

@@ -349,8 +349,8 @@ def test_every_table_runs_on_the_phantom(name, tmp_path, monkeypatch):
 def test_the_command_prints_the_table_and_its_claims(table_bench, monkeypatch, capsys):
     from mrsr_bench import cli
 
-    panel = {"protocol": "mdcsrn2020", "methods": {"cubic": "cubic", "SRResNet": "srresnet3d"}}
-    claim = {"text": "SRResNet above cubic", "checks": [{**BETTER, "method": "SRResNet", "than": ["cubic"]}]}
+    panel = {"protocol": "mdcsrn2020", "methods": {"cubic": "cubic", "b8u4": "mdcsrn_b8u4"}}
+    claim = {"text": "b8u4 above cubic", "checks": [{**BETTER, "method": "b8u4", "than": ["cubic"]}]}
     small = {**get_reproduction("mdcsrn-table2"), "panels": [panel], "claims": [claim]}
     monkeypatch.setattr("mrsr_bench.benchmarks.reproduce.get_reproduction", lambda name: small)
     words = ["reproduce", "mdcsrn-table2", "--dataset", "tiny", "--subjects", "1", "--out", str(table_bench.out)]
@@ -359,7 +359,7 @@ def test_the_command_prints_the_table_and_its_claims(table_bench, monkeypatch, c
     out = capsys.readouterr().out
     assert not stop.value.code
     assert "ANOTHER DATASET" in out
-    assert "cannot be said: SRResNet above cubic" in out
+    assert "cannot be said: b8u4 above cubic" in out
     assert "there are no weights" in out or "no weights for mdcsrn2020" in out
 
 

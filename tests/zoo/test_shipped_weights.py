@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 import mrsr_bench
 from mrsr_bench.benchmarks.protocol import get_protocol
 from mrsr_bench.zoo.inference import build_network, load_method
+from mrsr_bench.zoo.inspection import is_picture
 from mrsr_bench.zoo.methods import methods
 from mrsr_bench.zoo.weights import MODEL, find_weights, load_into, undertrained, verify_golden
 
@@ -34,7 +35,9 @@ def test_weights_are_shipped_and_small():
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
 def test_a_folder_of_weights_is_complete(folder):
     names = {path.name for path in folder.iterdir()}
-    assert names == {MODEL, "config.json", "golden.safetensors", "log.jsonl", "loss.png", "README.md"}
+    pictures = {name for name in names if is_picture(name)}
+    assert all(picture in (folder / "README.md").read_text() for picture in pictures)
+    assert names - pictures == {MODEL, "config.json", "golden.safetensors", "log.jsonl", "loss.png", "README.md"}
     config = json.loads((folder / "config.json").read_text())
     assert folder.name == f"{config['method']}--{config['protocol']}"
     served = methods.get(config["method"]).groups.get(config["protocol"], (config["protocol"],))

@@ -54,7 +54,8 @@ def _spec(name: str) -> MethodSpec:
         recipes={"paper": "recipes/paper.yaml", "unpaired": "recipes/unpaired.yaml", "quick": "recipes/quick.yaml"},
         deviations=(
             "re-implementation; the MRI task keeps the grid, so there is no stride and no transposed convolution",
-            "leaky ReLU 0.1 after every convolution but the last; dropout 0.2 in the feature blocks (rate not stated)",
+            "leaky ReLU 0.1 after every convolution but the last; dropout in the feature blocks (rate not stated) 0.2, "
+            "or what the recipe says",
             "slices in the plane that is degraded; one file of weights for every slice",
             "tau 0.1 in the joint sparsifying loss (not stated); the sign of the paper's critic is a slip",
         ),
