@@ -256,9 +256,6 @@ def _table(key: TableKey, submissions: Sequence[Submission]) -> Table:
     _fill_intervals(table)
     _rank(table)
     spec = table.ranked_by
-    if spec is not None:
-        for entry in table.entries:
-            entry.missing = len(set(table.subjects) - known_values(entry, spec.name).keys())
     table.entries.sort(key=lambda entry: _place(entry, spec))
     return table
 
@@ -326,9 +323,12 @@ def _rank(table: Table) -> None:
         if not spec.ranked:
             continue
         complete: dict[str, Mapping[str, float | None]] = {}
+        orders = spec == table.ranked_by
         for entry in table.entries:
             known = known_values(entry, spec.name)
             missing = [subject for subject in table.subjects if subject not in known]
+            if orders:
+                entry.missing = len(missing)
             if missing and spec.name == PRIMARY and entry.unranked is None:
                 entry.unranked = f"no {spec.name} for {len(missing)} of {len(table.subjects)} subjects"
             if not missing and not entry.superseded:

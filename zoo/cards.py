@@ -115,7 +115,8 @@ def _lines(spec: MethodSpec, config: Mapping[str, Any], folder: Path, repo: str 
     yield from _failures(config, folder)
     yield from ("## Deviations from the paper", "")
     deviations = [*spec.deviations, *config.get("recipe", {}).get("deviations", ())]
-    if next(_parents(config), None) and all(stage["game"] for stage in config["recipe"]["stages"]):
+    started = (config.get("trained") or {}).get("parent_sha256")
+    if started and all(stage["game"] for stage in config["recipe"]["stages"]):
         deviations.append(
             "the weights that it started from stand in for the stages before the game: what is said here of those "
             "stages (loss, patches, learning rate) is not of this training; their own card tells"

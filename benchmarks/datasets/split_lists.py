@@ -108,9 +108,10 @@ def families_of(path: Path) -> dict[str, str]:
         UserError: the file is not that table.
     """
     columns = ("Subject", "Mother_ID", "Father_ID")
-    rows = read_rows(path, columns, "expected HCP's restricted table, so download it again")
+    advice = "expected HCP's restricted table, so download it again"
+    rows = read_rows(path, columns, advice)
     if not rows:
-        raise UserError(f"{path.name}: has no rows; expected HCP's restricted table, so download it again")
+        raise UserError(f"{path.name}: has no rows; {advice}")
     above: dict[str, str] = {}
 
     def top(node: str) -> str:

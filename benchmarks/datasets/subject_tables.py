@@ -9,7 +9,7 @@ from pathlib import Path
 from mrsr_bench import UserError
 
 
-def read_rows(path: Path, columns: Sequence[str], advice: str, *, delimiter: str = ",") -> list[dict[str, str]]:
+def read_rows(path: Path, columns: Sequence[str], advice: str) -> list[dict[str, str]]:
     """The rows of a UTF-8 table with a header: ``columns`` of each, stripped of blanks, a missing cell as ``""``.
 
     Errors name the file alone and not its folder, which may tell who somebody is.
@@ -19,7 +19,7 @@ def read_rows(path: Path, columns: Sequence[str], advice: str, *, delimiter: str
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, delimiter=delimiter)
+            reader = csv.DictReader(file)
             absent = [column for column in columns if column not in (reader.fieldnames or ())]
             if absent:
                 raise UserError(f"{path.name}: has no column {' and no '.join(absent)}; {advice}")

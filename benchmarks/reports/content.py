@@ -202,7 +202,8 @@ class Section:
     def rankings(self) -> dict[str, Ranking]:
         """Ranks and groups by metric, for the metrics that may rank, of the methods that have all subjects.
 
-        A method that lacks some stands in the table without a rank; where fewer than two are complete, nobody has one.
+        A method that lacks some stands in the table without a rank; where fewer than two are complete, every pair is
+        compared over the subjects that both have.
         """
         found: dict[str, Ranking] = {}
         for key in self.table_keys:

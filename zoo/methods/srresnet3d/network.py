@@ -15,6 +15,7 @@ from torch.nn.functional import instance_norm
 from mrsr_bench.zoo.layers import ConvToOne, blind_to_constants, look_near
 
 RESIDUAL_SCALE = 0.03
+"""Of what the network gives, with ``global_skip``: the 64 x 9^3 weights of the last convolution add up."""
 
 
 class Norm(nn.BatchNorm3d):
