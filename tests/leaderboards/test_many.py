@@ -76,10 +76,10 @@ def test_a_board_of_two_thousand_sorts_and_filters_in_a_browser(built):
         sort = page.evaluate(timed.format("document.querySelectorAll('table.sortable button.sort')[0].click()"))
         assert rows.first.text_content() != before
         page.locator("form.filters input[name=q]").fill("net0042")
-        page.wait_for_function("document.querySelectorAll('table.sortable tbody tr').length === 1")
+        playwright.expect(rows).to_have_count(1)
         assert "net0042" in rows.text_content()
         page.locator("form.filters button[type=reset]").click()
-        page.wait_for_function("document.querySelectorAll('table.sortable tbody tr').length === 100")
+        playwright.expect(rows).to_have_count(100)
         page.locator("button.more").click()
         assert rows.count() == 2000
         browser.close()
