@@ -349,18 +349,26 @@ def score_entry(run: Mapping[str, Any], sha256: str, source: Path) -> dict[str, 
     }
 
 
+def picture_name(entry: Mapping[str, Any]) -> str | None:
+    """The file that holds, on a card, the worst subject by PSNR of a `score_entry`; None where it tells of none."""
+    from mrsr_bench.benchmarks.results import file_name
+
+    worst = worst_subjects(entry).get("psnr")
+    return None if worst is None else PICTURE.format(f"{entry['protocol']}--{file_name(worst[0])}")
+
+
 def add_picture(folder: Path, run: Path, entry: Mapping[str, Any]) -> Path | None:
     """Copy the figure of the run's worst subject by PSNR to the card's folder, lightly; None where there is none."""
     from mrsr_bench.benchmarks.figures import light_copy
     from mrsr_bench.benchmarks.results import FIGURES_FOLDER, file_name
 
-    worst = worst_subjects(entry).get("psnr")
-    if worst is None:
+    name = picture_name(entry)
+    if name is None:
         return None
-    figures = sorted((run / FIGURES_FOLDER).glob(f"{file_name(worst[0])}--*.png"))
+    figures = sorted((run / FIGURES_FOLDER).glob(f"{file_name(worst_subjects(entry)['psnr'][0])}--*.png"))
     if not figures:
         return None
-    target = folder / PICTURE.format(f"{entry['protocol']}--{file_name(worst[0])}")
+    target = folder / name
     try:
         return light_copy(figures[0], target)
     except (UserError, OSError):  # too large to be made light, or no picture that is understood here

@@ -67,7 +67,7 @@ def assemble(source: Path, repo: str, out: Path, *, finished: bool = False) -> P
             ``finished`` and still says what the skeleton says.
     """
     from mrsr_bench.benchmarks.results import check_writable, read_run
-    from mrsr_bench.zoo.cards import add_picture, score_entry, write_card
+    from mrsr_bench.zoo.cards import add_picture, picture_name, score_entry, write_card
 
     run_folder = _run_folder(source)
     run = None if run_folder is None else read_run(run_folder)
@@ -90,8 +90,11 @@ def assemble(source: Path, repo: str, out: Path, *, finished: bool = False) -> P
         config = json.loads((partial / CONFIG).read_text(encoding="utf-8"))
         if run is not None and run_folder is not None:
             entry = score_entry(run, sha256_of_file(partial / MODEL), source)
-            others = [old for old in config.get("scores", ()) if not _same_place(old, entry)]
-            config["scores"] = [*others, entry]
+            scores = config.get("scores", ())
+            for old in scores:
+                if _same_place(old, entry) and (picture_of_old := picture_name(old)):
+                    (partial / picture_of_old).unlink(missing_ok=True)
+            config["scores"] = [*(old for old in scores if not _same_place(old, entry)), entry]
             add_picture(partial, run_folder, entry)
         (partial / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
         write_card(method_of(config, str(source)), config, partial, repo=repo)

@@ -120,6 +120,19 @@ def test_a_run_puts_its_scores_and_its_worst_subject_on_the_card(folder, tmp_pat
     assert len(json.loads((Path(twice["folder"]) / "config.json").read_text())["scores"]) == 1
 
 
+def test_a_newer_run_takes_the_older_ones_picture_off_the_card(folder, tmp_path):
+    home = tmp_path / "home/weights" / f"{tiny.METHOD}--{tiny.PROTOCOL}"
+    tiny.tiny_weights(home)
+    run = stored_run(tmp_path / "runs/one", home)
+    first = Path(publish(run, "me/tiny", dry_run=True, out=tmp_path / "out")["folder"])
+    config = json.loads((first / "config.json").read_text())
+    config["scores"][0]["scores"]["psnr"]["per_subject"] = {"sub-a": 31.0, "sub-b": 30.0}
+    (home / "config.json").write_text(json.dumps(config))
+    (home / f"failure--{tiny.PROTOCOL}--sub-b.png").write_bytes(b"sub-b, by the older run")
+    written = Path(publish(run, "me/tiny", dry_run=True, out=tmp_path / "out")["folder"])
+    assert [path.name for path in written.glob("failure--*")] == [f"failure--{tiny.PROTOCOL}--sub-a.png"]
+
+
 def test_the_card_is_what_the_hub_expects(folder, tmp_path):
     run = stored_run(tmp_path / "runs/one", folder, ci95=[29.0, 32.0])
     tiny.tiny_weights(tmp_path / "home/weights" / f"{tiny.METHOD}--{tiny.PROTOCOL}")
