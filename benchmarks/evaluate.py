@@ -180,6 +180,7 @@ def evaluate(request: Request, notify: Notify | None = None) -> Report:
         metrics=[*keys, *(supplement.specs if supplement.asked else ())],
         seed=request.seed,
         out=request.out,
+        suffix=request.suffix,
     )
 
 

@@ -111,8 +111,11 @@ def report_of(
     metrics: Sequence[str],
     seed: int,
     out: Path,
+    suffix: str | None = None,
 ) -> Report:
     """Summarise every entrant, write its run folder, and put the object of ``--json`` together.
+
+    ``suffix`` is the BIDS suffix that was asked for, without which the run might not be repeated.
 
     Raises:
         UserError: a run folder cannot be written.
@@ -143,6 +146,7 @@ def report_of(
         )
         runs.append(run)
         facts = {"dataset": dataset, "split": split, "seed": seed, "synthetic": synthetic}
+        facts |= {} if suffix is None else {"suffix": suffix}
         content = {**run, **_run_content(entrant, pieces, protocol), **facts}
         content["conventions"] = {row.metric: row.convention for row in rows}
         name = "--".join(file_name(part) for part in (protocol.name, dataset, entrant.method.resolved))

@@ -121,6 +121,14 @@ def test_models_may_be_repeated(run):
     assert [r["model"] for r in parsed(out)["runs"]] == ["nearest", "linear"]
 
 
+def test_a_run_remembers_which_image_of_a_subject_was_asked_for(run, bench):
+    run("--model", "linear", "--suffix", "T1w")
+    run("--model", "nearest")
+    stored = {found["model"]: found for path in bench.out.glob("*/run.json") for found in [json.loads(path.read_text())]}
+    assert stored["linear"]["suffix"] == "T1w"
+    assert "suffix" not in stored["nearest"]
+
+
 def test_the_first_n_subjects(run):
     _, out, _ = run("--model", "linear", "--subjects", 2, "--json")
     assert parsed(out)["runs"][0]["subjects"] == ["sub-01", "sub-02"]

@@ -335,6 +335,7 @@ def score_entry(run: Mapping[str, Any], sha256: str, source: Path) -> dict[str, 
 
     if run.get("weights_sha256") != sha256:
         raise UserError(f"{source}: was made with other weights than those with SHA-256 {sha256[:16]}; run them again")
+    suffix = f" --suffix {run['suffix']}" if run.get("suffix") else ""
     place = run["dataset"] if run["dataset"] in datasets.names() else f"PATH/{run['dataset']}"
     return {
         "dataset": run["dataset"],
@@ -343,7 +344,7 @@ def score_entry(run: Mapping[str, Any], sha256: str, source: Path) -> dict[str, 
         "split": run["split"],
         "synthetic": bool(run.get("synthetic", False)),
         "weights_sha256": sha256,
-        "command": f"mrsr-bench run --model {run['resolved']} --dataset {place} "
+        "command": f"mrsr-bench run --model {run['resolved']} --dataset {place}{suffix} "
         f"--protocol {run['protocol']} --split {run['split']} --subjects {len(run['subjects'])} --seed {run['seed']}",
         "scores": run["scores"],
     }

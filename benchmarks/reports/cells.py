@@ -296,7 +296,8 @@ def run_command(section: Section) -> str:
     models = ",".join(dict.fromkeys(str(entry.run["resolved"]) for entry in section.entries))
     named = section.dataset in datasets.names()
     split = f" --split {section.split}" if section.split else ""
+    suffix = next((f" --suffix {entry.run['suffix']}" for entry in section.entries if entry.run.get("suffix")), "")
     return (
-        f"mrsr-bench run --model {models} --dataset {'' if named else 'PATH/'}{section.dataset} "
+        f"mrsr-bench run --model {models} --dataset {'' if named else 'PATH/'}{section.dataset}{suffix} "
         f"--protocol {section.protocol.name}{split} --subjects {len(section.subjects)} --seed {section.seed}"
     )

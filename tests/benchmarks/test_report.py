@@ -454,7 +454,12 @@ def test_spoiled_curves_give_a_sentence(tmp_path, spoil):
 def test_the_command_of_a_table_says_how_many_subjects(tmp_path):
     stored(tmp_path, "cubic", n=3)
     assert "--subjects 3" in run_command(section_of(tmp_path))
-    assert "PATH/heads" in run_command(section_of(tmp_path))
+    assert "--dataset PATH/heads --protocol" in run_command(section_of(tmp_path))
+
+
+def test_the_command_of_a_table_says_which_image_of_a_subject_was_asked_for(tmp_path):
+    stored(tmp_path, "cubic", n=3, suffix="T2w")
+    assert "--dataset PATH/heads --suffix T2w --protocol" in run_command(section_of(tmp_path))
 
 
 def test_trainings_with_other_seeds_show_their_spread_and_rank_nowhere(tmp_path):

@@ -151,10 +151,17 @@ def test_the_card_is_what_the_hub_expects(folder, tmp_path):
     assert data.eval_results == results
 
 
-@pytest.mark.parametrize(("dataset", "said"), [("tiny", "PATH/tiny"), ("phantom_2mm", "phantom_2mm")])
-def test_the_command_of_a_score_names_a_dataset_that_is_there(folder, tmp_path, dataset, said):
+@pytest.mark.parametrize(
+    ("facts", "said"),
+    [
+        ({"dataset": "tiny"}, "PATH/tiny"),
+        ({"dataset": "tiny", "suffix": "T2w"}, "PATH/tiny --suffix T2w"),
+        ({"dataset": "phantom_2mm"}, "phantom_2mm"),
+    ],
+)
+def test_the_command_of_a_score_names_images_that_are_there(folder, tmp_path, facts, said):
     tiny.tiny_weights(tmp_path / "home/weights" / f"{tiny.METHOD}--{tiny.PROTOCOL}")
-    run = stored_run(tmp_path / "runs/one", folder, dataset=dataset)
+    run = stored_run(tmp_path / "runs/one", folder, **facts)
     written = Path(publish(run, "me/tiny", dry_run=True, out=tmp_path / "out")["folder"])
     assert f" --dataset {said} --protocol" in (written / "README.md").read_text()
 
