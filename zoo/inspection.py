@@ -22,6 +22,7 @@ MIB = 1024 * 1024
 LARGEST = {MODEL: 1024 * MIB, CONFIG: 4 * MIB, GOLDEN: 64 * MIB, LOG: 64 * MIB, CURVE: 16 * MIB, CARD: 4 * MIB}
 """Bytes that a file of a folder of weights may have."""
 LARGEST_PICTURE = 16 * MIB
+_WORDS = {"recipe": ("summary", "deviations"), "trained": ("terms",)}
 REQUIRED = (MODEL, CONFIG, GOLDEN)
 CODE = (".py", ".pyc", ".so", ".dll", ".pyd", ".sh", ".bat", ".exe", ".ipynb", ".js", ".jar", ".whl")
 _REMOTE_CODE = ("auto_map", "custom_pipelines", "trust_remote_code", "architectures", "_class_name")
@@ -159,7 +160,7 @@ def inspect(folder: Path, source: str | None = None) -> Weights:
     spec = method_of(config, source)
     weights = find_weights(spec, None, folder / MODEL)
     assert weights is not None
-    _compare(config, folder / MODEL, source)
+    compare(config, folder / MODEL, source)
     if spec.parameters is not None and (folder / MODEL).stat().st_size < spec.parameters:
         raise UserError(f"{source}: {MODEL} is too small to hold the {spec.parameters:,} parameters of {spec.name}")
     try:
@@ -171,15 +172,27 @@ def inspect(folder: Path, source: str | None = None) -> Weights:
     return weights
 
 
-def _compare(config: Mapping[str, Any], file: Path, source: str) -> None:
-    """What is in the tensors' file decides, and its SHA-256 covers it: ``config.json`` must not say otherwise."""
+def compare(config: Mapping[str, Any], file: Path, source: str) -> None:
+    """What is in the tensors' file decides, and its SHA-256 covers it: ``config.json`` must not say otherwise.
+
+    The words of a card (`_WORDS`) decide nothing, and may be corrected in ``config.json`` after the training.
+
+    Raises:
+        UserError: it says otherwise.
+    """
     from safetensors import safe_open
 
     with safe_open(str(file), framework="numpy") as opened:
         stored = json.loads(opened.metadata()["mrsr_bench"])
-    lies = [key for key in stored if config.get(key) != stored[key]]
+    lies = [key for key in stored if _without_words(key, config.get(key)) != _without_words(key, stored[key])]
     if lies:
         raise UserError(f"{source}: {CONFIG} and {MODEL} say different things of {lies[0]}; one was altered")
+
+
+def _without_words(key: str, value: Any) -> Any:
+    if not isinstance(value, Mapping):
+        return value
+    return {name: entry for name, entry in value.items() if name not in _WORDS.get(key, ())}
 
 
 def _first_line(error: BaseException) -> str:

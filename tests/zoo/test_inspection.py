@@ -10,7 +10,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from mrsr_bench import UserError
-from mrsr_bench.zoo.inspection import check_names, check_size, inspect, is_picture, read_config
+from mrsr_bench.zoo.inspection import check_names, check_size, compare, inspect, is_picture, read_config
+from mrsr_bench.zoo.pins import shipped_folders
 
 NAMES = ["model.safetensors", "config.json", "golden.safetensors"]
 
@@ -41,6 +42,26 @@ def test_sound_weights_pass(folder):
 def test_scores_may_stand_in_the_configuration_alone(folder):
     change_config(folder, scores=[])
     inspect(folder)
+
+
+def test_the_words_of_a_card_may_be_corrected(tmp_path):
+    folder = tiny.tiny_weights(tmp_path / "weights", recipe={"name": "quick", "deviations": [], "summary": "brief"})
+    trained = json.loads((folder / "config.json").read_text())["trained"]
+    change_config(
+        folder,
+        recipe={"name": "quick", "deviations": ["one that was forgotten"], "summary": "a minute"},
+        trained={**trained, "terms": "as the source states them"},
+    )
+    inspect(folder)
+    change_config(folder, trained={**trained, "dataset": "hcp"})
+    with pytest.raises(UserError, match="different things of trained"):
+        inspect(folder)
+
+
+@pytest.mark.parametrize("name", sorted(shipped_folders()))
+def test_what_ships_says_what_its_tensors_file_says(name):
+    folder = shipped_folders()[name]
+    compare(json.loads((folder / "config.json").read_text()), folder / "model.safetensors", name)
 
 
 @pytest.mark.parametrize(
