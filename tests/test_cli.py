@@ -124,7 +124,9 @@ def test_models_may_be_repeated(run):
 def test_a_run_remembers_which_image_of_a_subject_was_asked_for(run, bench):
     run("--model", "linear", "--suffix", "T1w")
     run("--model", "nearest")
-    stored = {found["model"]: found for path in bench.out.glob("*/run.json") for found in [json.loads(path.read_text())]}
+    stored = {
+        found["model"]: found for path in bench.out.glob("*/run.json") for found in [json.loads(path.read_text())]
+    }
     assert stored["linear"]["suffix"] == "T1w"
     assert "suffix" not in stored["nearest"]
 

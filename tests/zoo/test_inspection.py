@@ -45,11 +45,13 @@ def test_scores_may_stand_in_the_configuration_alone(folder):
 
 
 def test_the_words_of_a_card_may_be_corrected(tmp_path):
-    folder = tiny.tiny_weights(tmp_path / "weights", recipe={"name": "quick", "deviations": [], "summary": "brief"})
+    folder = tiny.tiny_weights(tmp_path / "weights")
+    words = {"deviations": [], "summary": "brief"}
+    tiny.save_tensors(folder, load_file(folder / "model.safetensors"), change_config(folder, recipe=words))
     trained = json.loads((folder / "config.json").read_text())["trained"]
     change_config(
         folder,
-        recipe={"name": "quick", "deviations": ["one that was forgotten"], "summary": "a minute"},
+        recipe={"deviations": ["one that was forgotten"], "summary": "a minute"},
         trained={**trained, "terms": "as the source states them"},
     )
     inspect(folder)
