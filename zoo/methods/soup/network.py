@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mrsr_bench import UserError
-from mrsr_bench.zoo.layers import blind_to_constants
+from mrsr_bench.zoo.layers import blind_to_constants, processor_layout
 from mrsr_bench.zoo.methods.soup.method import FACTORS, SCALES
 
 INTEGER_TOLERANCE = 1e-4
@@ -31,6 +31,7 @@ OFFICIAL_MAXIMUM = 10_000.0
 
 _HEAD_SCALE = 1e-3
 _ENTRY_BIAS = 0.1
+_BACKBONE_SCALE = 0.2
 
 Kernels = list[tuple[Tensor, Tensor]]
 
@@ -72,6 +73,8 @@ def _apply(x: Tensor, kernels: Kernels, *, last_relu: bool = True) -> Tensor:
     """Convolutions with ReLU in between, and after the last one too if asked."""
     for i, (weight, bias) in enumerate(kernels):
         x = functional.conv3d(x, weight, bias, padding=1)
+        if i == 0:
+            x = processor_layout(x)
         if last_relu or i + 1 < len(kernels):
             x = functional.relu_(x)
     return x
@@ -101,6 +104,11 @@ class SoupGenerator(nn.Module):
     def _start_at_the_input(self) -> None:
         for first in (self.backbone[0], *(cast(nn.ModuleList, module)[0] for module in self.pre.values())):
             blind_to_constants(cast(nn.Conv3d, first))
+        for conv in self.backbone[
+            1:
+        ]:  # each starts by handing its features on (Zagoruyko & Komodakis 2017, 1706.00388)
+            weight = cast(nn.Conv3d, conv).weight
+            weight.mul_(_BACKBONE_SCALE).add_(nn.init.dirac_(torch.empty_like(weight)))
         # The entry ends in a ReLU over one channel: with a bias above zero it lives, and the exit takes that bias off.
         for modules, bias in ((self.pre, _ENTRY_BIAS), (self.post, -_ENTRY_BIAS)):
             for module in modules.values():
