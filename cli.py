@@ -60,6 +60,7 @@ def run(
     protocol: Annotated[str | None, typer.Option(help="Default: the first that all methods can do.")] = None,
     split: Annotated[str | None, typer.Option(help="train, val, test or all.")] = None,
     subjects: Annotated[int | None, typer.Option(help="Only the first N subjects in sorted order.")] = None,
+    only: Annotated[list[str] | None, typer.Option(help="Only these subjects: comma-separated or repeated.")] = None,
     suffix: Suffix = None,
     weights: Weights = None,
     train: Annotated[
@@ -105,6 +106,7 @@ def run(
         figures,
         fold=fold,
         metrics=metrics or None,
+        only=only or (),
     )
     with tables.stdout_kept_clean(), tables.progress() as notify:
         report = evaluate(request, notify)

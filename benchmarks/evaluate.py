@@ -52,7 +52,7 @@ Notify = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class Request:
-    """What ``mrsr-bench run`` was asked for; ``subjects`` is how many, None for all.
+    """What ``mrsr-bench run`` was asked for; ``subjects`` is how many, None for all; ``only`` names them, () for all.
 
     ``steps`` shortens a training that ``train`` starts; ``fold`` (from 0) is the part of a cross-validation to test on;
     ``metrics`` are asked for beside the protocol's (None: `mrsr_bench.benchmarks.supplement.USUAL`).
@@ -74,6 +74,7 @@ class Request:
     steps: int | None = None
     fold: int | None = None
     metrics: Sequence[str] | None = None
+    only: Sequence[str] = ()
 
 
 def model_names(typed: Iterable[str]) -> list[str]:
@@ -94,6 +95,20 @@ def by_subject(cases: Sequence[Case], limit: int | None) -> dict[str, list[Case]
     for case in cases:
         groups.setdefault(case.subject, []).append(case)
     return dict(list(groups.items())[:limit])
+
+
+def named_subjects(subjects: Mapping[str, list[Case]], typed: Sequence[str]) -> dict[str, list[Case]]:
+    """Those of ``subjects`` that were ``typed``, in their own order; all where none was.
+
+    Raises:
+        UserError: one of them is not there.
+    """
+    names = typed_names(typed)
+    for name in names:
+        if subjects and name not in subjects:
+            there = ", ".join(list(subjects)[:5])
+            raise UserError(f"--only {name}: no such subject in the split; its first are {there}")
+    return {name: cases for name, cases in subjects.items() if name in names or not names}
 
 
 def default_split(dataset: Dataset, protocol: Protocol) -> str:
@@ -130,7 +145,8 @@ def evaluate(request: Request, notify: Notify | None = None) -> Report:
     if request.fold is not None:
         dataset = fold_of(dataset, protocol, request.fold)
     split = request.split or default_split(dataset, protocol)
-    subjects = by_subject(dataset.cases(split, seed=request.seed), request.subjects)
+    subjects = named_subjects(by_subject(dataset.cases(split, seed=request.seed), None), request.only)
+    subjects = dict(list(subjects.items())[: request.subjects])
     if not subjects:
         raise UserError(f"{request.dataset}: the split {split!r} holds no subject")
     check_writable(request.out)

@@ -187,6 +187,15 @@ def test_impossible_requests_are_refused_before_any_work(bench, options, words):
     assert bench.acquired == []
 
 
+def test_subjects_that_are_named_are_run_alone_and_score_as_among_all(bench):
+    (whole,) = numbers(bench.run("linear"))
+    (alone,) = numbers(bench.run("linear", only=["sub-03,sub-02"], fresh=True))
+    assert all(list(per_subject) == ["sub-02", "sub-03"] for per_subject in alone.values())
+    assert all(whole[key][name] == value for key, per in alone.items() for name, value in per.items())
+    with pytest.raises(UserError, match="--only sub-99: no such subject in the split; its first are sub-01"):
+        bench.run("linear", only=["sub-99"])
+
+
 def test_an_empty_split_is_refused(bench):
     subjects_of(bench, [])
     with pytest.raises(UserError, match="no subject"):
