@@ -7,9 +7,10 @@ results. *Problems* refuse an entry; *doubts* are for a person to look at.
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import json
-import math
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,10 +20,10 @@ from mrsr_bench import UserError, __version__
 from mrsr_bench.benchmarks.datasets import hidden_phantom
 from mrsr_bench.benchmarks.protocol import get_protocol, protocol_names
 from mrsr_bench.benchmarks.results import check_writable, write_text
+from mrsr_bench.leaderboards import plausible
 from mrsr_bench.leaderboards.board import read_results, results_folder
 from mrsr_bench.leaderboards.rerun import Limits, Outcome, rerun
 from mrsr_bench.leaderboards.schema import (
-    Score,
     Submission,
     Verification,
     as_text,
@@ -30,31 +31,8 @@ from mrsr_bench.leaderboards.schema import (
     read_submissions,
     why_not_fixed,
 )
-from mrsr_bench.leaderboards.submit import plain_text, why_not_maintained
+from mrsr_bench.leaderboards.submit import OURS, plain_text, why_not_maintained
 
-POSSIBLE: dict[str, tuple[float, float]] = {
-    "psnr": (-20.0, 70.0),
-    "ssim": (-1.0, 0.99999),
-    "nrmse": (1e-4, 1e3),
-    "niqe": (0.0, 1e3),
-    "piqe": (0.0, 100.0),
-    "ma": (-10.0, 20.0),
-    "pi": (-10.0, 1e3),
-    "data_consistency": (0.0, 1e3),
-}
-"""Values that a degradation leaves possible: its loss and float32 forbid a perfect restoration. Those of ``psnr`` are
-for ``psnr_slice`` and ``psnr_noise_free`` too, and so on; Ma regresses opinions from 0 to 10, and has room here."""
-DYNAMIC_DB = (0.0, 40.0)
-"""20 log10 of the range over the root mean square of HR: psnr + 20 log10(nrmse), whatever the method."""
-LARGEST_GAIN_DB = 12.0
-"""Over the best interpolation of the same subject; what papers report stays below 8 dB."""
-SAME_DB = 0.01
-"""Two implementations of one interpolation agree at least so far; so must the range of one HR."""
-SEVERAL_DB = 1.0
-"""The same for the mean over several images of one subject, whose PSNR a method may change by different amounts."""
-ALIKE_DB = 0.002
-"""Two networks that were trained apart differ by more than this on one of several subjects."""
-NOISE_FREE = "_noise_free"
 Notify = Callable[[str], None]
 
 
@@ -135,8 +113,9 @@ def verify(
             notify(f"running {one.method} again")
             finding.outcome = rerun(one, weights=again.weights, data=again.data, limits=again.limits)
             finding.problems += finding.outcome.problems
+            finding.doubts += finding.outcome.absent
             if not finding.outcome.compared and not finding.problems:
-                finding.doubts.append(f"nothing could be compared: {'; '.join(finding.outcome.absent)}")
+                finding.doubts.append("nothing could be compared")
         for kind, lines in (("refused", finding.problems), ("doubt", finding.doubts)):
             for line in lines:
                 notify(f"{kind}: {one.method}: {line}")
@@ -183,15 +162,20 @@ def _accept(finding: Finding, folder: Path) -> Path:
 def check(one: Submission, others: Sequence[Submission], *, accepted_before: bool = False) -> Finding:
     """All checks that need no run; ``others`` are what it is compared with."""
     finding = Finding(one)
-    same_place = [o for o in others if (o.protocol_hash, o.dataset) == (one.protocol_hash, one.dataset)]
+    place = (one.protocol_hash, one.dataset.casefold())
+    same_place = [other for other in others if (other.protocol_hash, other.dataset.casefold()) == place]
     if one.badge == "re-run" and not accepted_before:
         finding.problems.append("it brings the badge re-run, which only verify --rerun gives; submit it without")
     finding.problems += _protocol(one)
     finding.problems += _scanned(one, same_place)
     finding.problems += _conventions(one)
     finding.problems += _method(one, finding.doubts)
-    finding.problems += _possible(one)
-    finding.problems += _against(finding, same_place)
+    finding.problems += plausible.complete(one)
+    finding.problems += plausible.possible(one)
+    finding.problems += plausible.costs(one, finding.doubts)
+    finding.problems += plausible.against(one, same_place, finding.doubts)
+    finding.doubts += plausible.alone(one, same_place)
+    finding.repeats = plausible.repeated(one, same_place)
     finding.problems += _leakage(one, finding.doubts)
     refusal = why_not_fixed(one) if one.track == "fixed" else None
     if refusal is not None:
@@ -219,8 +203,8 @@ def _scanned(one: Submission, others: Sequence[Submission]) -> Iterator[str]:
     from mrsr_bench.benchmarks.datasets import datasets
 
     known = {other.synthetic for other in others}
-    if one.dataset in datasets.names():
-        known = {datasets.get(one.dataset).synthetic}
+    with contextlib.suppress(UserError):  # a folder of somebody's, of which the others tell
+        known = {datasets.get(one.dataset.casefold()).synthetic}
     if known and one.synthetic not in known:
         yield f"it says that {one.dataset} holds {'procedural heads' if one.synthetic else 'scans'}, which it does not"
 
@@ -241,7 +225,7 @@ def _conventions(one: Submission) -> Iterator[str]:
 
     known = set(metrics.names())
     for key, text in one.conventions.items():
-        plain = key.removesuffix(NOISE_FREE)
+        plain = key.removesuffix(plausible.NOISE_FREE)
         if plain not in known:
             yield f"the metric {key} is unknown here"
             continue
@@ -251,7 +235,7 @@ def _conventions(one: Submission) -> Iterator[str]:
         if text != plain_text(ours):
             yield f"{key} is taken by another convention than ours"
     for key in one.scores:
-        if key.removesuffix(NOISE_FREE) not in known:
+        if key.removesuffix(plausible.NOISE_FREE) not in known:
             yield f"the metric {key} is unknown here"
 
 
@@ -261,6 +245,7 @@ def _method(one: Submission, doubts: list[str]) -> Iterator[str]:
     try:
         spec = methods.get(one.method)
     except UserError:
+        yield from _foreign(one)
         doubts.append(f"{one.method} is not installed here ({one.source.package}); install it to run it again")
         return
     facts: dict[str, tuple[object, object]] = {"kind": (one.kind, spec.kind), "version": (one.version, spec.version)}
@@ -275,76 +260,15 @@ def _method(one: Submission, doubts: list[str]) -> Iterator[str]:
             yield "it says that its weights ship with the package, and none of that SHA-256 does"
 
 
-def _values(one: Submission, key: str) -> dict[str, float]:
-    score: Score | None = one.scores.get(key)
-    return {} if score is None else {s: v for s, v in score.per_subject.items() if v is not None}
+def _foreign(one: Submission) -> Iterator[str]:
+    """What a method that is not installed here may not say of itself."""
+    from mrsr_bench.zoo.methods import methods
 
-
-def _dynamic_db(one: Submission) -> dict[str, float]:
-    """20 log10(range / root mean square of HR) of each subject, from PSNR and NRMSE; the same for every method.
-
-    Of several images it is a mean only nearly: mean logarithms are not logarithms of means.
-    """
-    psnr, nrmse = _values(one, "psnr"), _values(one, "nrmse")
-    return {s: psnr[s] + 20 * math.log10(nrmse[s]) for s in psnr.keys() & nrmse.keys() if nrmse[s] > 0}
-
-
-def _possible(one: Submission) -> Iterator[str]:
-    for scores, where in ((one.scores, one.dataset), (one.rehearsal.scores if one.rehearsal else {}, "hidden heads")):
-        for key, score in scores.items():
-            low, high = POSSIBLE.get(key) or POSSIBLE.get(key.partition("_")[0], (-math.inf, math.inf))
-            for subject, value in score.per_subject.items():
-                if value is not None and not low <= value <= high:
-                    yield f"{key} of {subject} ({where}) is {value:g}, which no degradation allows"
-    for subject, level in _dynamic_db(one).items():
-        if not DYNAMIC_DB[0] <= level <= DYNAMIC_DB[1]:
-            yield f"psnr and nrmse of {subject} cannot be of one image: its range would be {level:.1f} dB over its mean"
-    for key, score in one.scores.items():
-        values = [value for value in score.per_subject.values() if value is not None]
-        if key in POSSIBLE and len(values) > 2 and len(set(values)) == 1 and values[0] != 0:
-            yield f"{key} is {values[0]:g} for every subject"
-
-
-def _against(finding: Finding, others: Sequence[Submission]) -> Iterator[str]:
-    """What accepted results on the same subjects under the same protocol make impossible."""
-    one = finding.submission
-    mine, level = _values(one, "psnr"), _dynamic_db(one)
-    best: dict[str, float] = {}
-    for other in others:
-        theirs = _values(other, "psnr")
-        shared = mine.keys() & theirs.keys()
-        if one.weights is not None and other.weights is not None and one.weights.sha256 == other.weights.sha256:
-            if set(one.subjects) <= set(other.subjects) and one.split == other.split:
-                yield f"its weights are on the board already, as {other.method} ({file_name_of(other)})"
-        elif one.kind == other.kind == "interpolation" and one.method == other.method:
-            apart = max((abs(mine[s] - theirs[s]) for s in shared), default=0.0)
-            if apart > SAME_DB:
-                yield f"{one.method} is a baseline, and its psnr is up to {apart:.3f} dB beside ours"
-            elif shared and set(one.subjects) <= set(other.subjects):
-                finding.repeats = file_name_of(other)
-        elif len(shared) > 1 and all(mine[s] == theirs[s] for s in shared):
-            yield f"its psnr is that of {other.method} ({file_name_of(other)}) on every subject"
-        elif len(shared) > 1 and all(abs(mine[s] - theirs[s]) <= ALIKE_DB for s in shared):
-            finding.doubts.append(
-                f"its psnr is within {ALIKE_DB} dB of that of {other.method} ({file_name_of(other)}) on every subject; "
-                "is it the same network?"
-            )
-        if other.kind == "interpolation":
-            best |= {s: max(theirs[s], best.get(s, -math.inf)) for s in shared}
-        theirs_level = _dynamic_db(other)
-        counted = [s for s in set(one.subjects) & set(other.subjects) if one.images.get(s) != other.images.get(s)]
-        if counted:
-            yield f"it was scored on another number of images of {min(counted)} than {other.method}"
-        off = [
-            s
-            for s in level.keys() & theirs_level.keys()
-            if abs(level[s] - theirs_level[s]) > (SAME_DB if one.images.get(s, 1) == 1 else SEVERAL_DB)
-        ]
-        if off:
-            yield f"psnr and nrmse of {min(off)} belong to another HR than that of {other.method}"
-    for subject, value in sorted(best.items()):
-        if mine[subject] - value > LARGEST_GAIN_DB:
-            yield f"psnr of {subject} is {mine[subject] - value:.1f} dB above the best interpolation"
+    if re.sub(r"[-_.]+", "-", one.source.package).lower() == OURS:
+        yield f"it says that {OURS} brings {one.method}, which it does not"
+    if one.kind == "interpolation":
+        known = ", ".join(spec.name for spec in methods.all() if spec.kind == "interpolation")
+        yield f"it says that {one.method} is an interpolation, and those known here are {known}"
 
 
 def _leakage(one: Submission, doubts: list[str]) -> Iterator[str]:

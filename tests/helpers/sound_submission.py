@@ -18,16 +18,17 @@ def score(values):
 
 
 def scores(psnr):
-    """Consistent PSNR and NRMSE of images whose range is ``LEVEL_DB`` over their root mean square."""
+    """Consistent PSNR, SSIM and NRMSE of images whose range is ``LEVEL_DB`` over their root mean square."""
     nrmse = {s: 10 ** ((LEVEL_DB - v) / 20) for s, v in psnr.items()}
-    return {"psnr": score(psnr), "nrmse": score(nrmse)}
+    ssim = {s: 0.6 + 0.008 * (v - 20) for s, v in psnr.items()}
+    return {"psnr": score(psnr), "ssim": score(ssim), "nrmse": score(nrmse)}
 
 
 def content(method="cubic", start=27.0, **changes):
     psnr = {s: start + 0.3 * i for i, s in enumerate(SUBJECTS)}
     network = method == "mdcsrn_b4u4"
     training = {"dataset": "elsewhere", "terms": "none", "train_subjects": ["p1"], "val_subjects": ["p2"], "hours": 1.0}
-    conventions = {key: plain_text(metrics.get(key).convention) for key in ("psnr", "nrmse")}
+    conventions = {key: plain_text(metrics.get(key).convention) for key in ("psnr", "ssim", "nrmse")}
     return {
         "method": method,
         "kind": "network" if network else "interpolation",
@@ -62,6 +63,12 @@ def content(method="cubic", start=27.0, **changes):
 
 def sound(**changes):
     return make(content(**changes), "test")
+
+
+def foreign(**changes):
+    """A network of a package that is not installed here."""
+    source = {"package": "my-own", "package_version": "1.0"}
+    return make({**content("mdcsrn_b4u4", start=29.0), "method": "my_own", "source": source, **changes}, "test")
 
 
 def plain(**changes):
