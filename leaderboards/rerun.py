@@ -17,24 +17,19 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from mrsr_bench import UserError
 from mrsr_bench.benchmarks.datasets.hidden_phantom import hidden_name
+from mrsr_bench.benchmarks.protocol import sha256_of
+from mrsr_bench.leaderboards.plausible import WITHIN, WITHIN_SHARE, agrees, required_metrics
 from mrsr_bench.leaderboards.schema import LARGEST_FILE, Score, Submission, shown, strict_json
-
-if TYPE_CHECKING:
-    from mrsr_bench.benchmarks.dataset import Dataset
 
 Isolation = Literal["namespace", "socket guard"]
 SUBJECTS = 2
-"""So many subjects of each dataset are run again."""
-WITHIN = {"psnr": 0.01, "ssim": 1e-3}
-"""How far a value may be off, in its units: dB for PSNR."""
-WITHIN_SHARE = {"nrmse": 2e-3, "niqe": 1e-2}
-"""How far, as a share of the stated value."""
+"""So many subjects of a dataset are run again; which, follows from the digest of the submission."""
 _KEPT = ("PATH", "LANG", "LC_ALL", "PYTHONPATH", "VIRTUAL_ENV", "TORCH_HOME", "MRSR_BENCH_DATA", "OMP_NUM_THREADS")
 _GUARD = '''\
 """No connection leaves this process."""
@@ -64,14 +59,28 @@ class Limits:
 
 @dataclass
 class Outcome:
-    """What a re-run found. ``problems`` are deviations; ``absent`` says what could not be run again and why."""
+    """What a re-run found. ``problems`` are deviations; ``absent`` says what could not be compared and why.
+
+    ``largest_psnr_db`` is None where no PSNR was compared.
+    """
 
     isolation: Isolation
-    datasets: list[str]
-    absent: list[str]
-    problems: list[str]
+    datasets: list[str] = field(default_factory=list)
+    absent: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
     compared: int = 0
-    largest_psnr_db: float = 0.0
+    largest_psnr_db: float | None = None
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where to run again: what ``--dataset`` and ``--split`` take, the subjects, and what was stated of them."""
+
+    name: str
+    dataset: str
+    split: str
+    subjects: tuple[str, ...]
+    stated: Mapping[str, Score]
 
 
 def rerun(
@@ -90,11 +99,12 @@ def rerun(
     """
     limits = limits or Limits()
     folder = None if submission.weights is None else _weights_folder(submission, weights)
-    outcome = Outcome(_isolation(), [], [], [])
-    for name, where, split, stated in _places(submission, data, outcome):
-        found = _run(submission, where, split, folder, limits, outcome.isolation)
-        compare(name, stated, found, outcome)
-        outcome.datasets.append(name)
+    outcome = Outcome(_isolation())
+    required = required_metrics(submission.protocol)
+    for place in _places(submission, data, outcome):
+        found = _run(submission, place, folder, limits, outcome.isolation)
+        compare(place, found, outcome, required)
+        outcome.datasets.append(place.name)
     return outcome
 
 
@@ -123,55 +133,71 @@ def _weights_folder(submission: Submission, named: Path | None) -> Path:
     return pull(Address(stated.repository, stated.revision), sha256=stated.sha256)
 
 
-def _places(
-    submission: Submission, data: Sequence[str], outcome: Outcome
-) -> Iterator[tuple[str, str, str, Mapping[str, Score]]]:
-    """(name, what --dataset takes, split, stated scores) of all that can be run here."""
+def _places(submission: Submission, data: Sequence[str], outcome: Outcome) -> Iterator[Place]:
+    """All that can be run here: the hidden heads, and the dataset."""
     from mrsr_bench.benchmarks.datasets import open_dataset
 
     if submission.rehearsal is not None:
         sha256 = None if submission.weights is None else submission.weights.sha256
         name = hidden_name(submission.method, sha256, submission.protocol_hash)
         if submission.rehearsal.dataset == name:
-            yield name, name, "test", submission.rehearsal.scores
+            heads = tuple(dict.fromkeys(case.subject for case in open_dataset(name).cases("test")))
+            yield Place(name, name, "test", heads, submission.rehearsal.scores)
         else:
             outcome.problems.append(f"its hidden heads are not {name}, which follow from its weights")
+    why = f"{submission.dataset} is not here, so none of its scores was compared"
     for where in (*data, submission.dataset):
         try:
             dataset = open_dataset(where)
-            if dataset.name == submission.dataset and _subjects(dataset, submission):
-                path = Path(where)
-                yield dataset.name, str(path.resolve()) if path.exists() else where, submission.split, submission.scores
-                return
+            if dataset.name != submission.dataset:
+                continue
+            chosen = drawn(submission, [c.subject for c in dataset.cases(submission.split, seed=submission.seed)])
         except UserError:
             continue
-    outcome.absent.append(f"{submission.dataset} is not here")
+        if chosen:
+            path = Path(where)
+            resolved = str(path.resolve()) if path.exists() else where
+            yield Place(dataset.name, resolved, submission.split, chosen, submission.scores)
+            return
+        why = f"{submission.dataset} is here without any of its subjects, so none of its scores was compared"
+    outcome.absent.append(why)
 
 
-def _subjects(dataset: Dataset, submission: Submission) -> set[str]:
-    """The submission's subjects among those that will be run."""
-    cases = dataset.cases(submission.split, seed=submission.seed)
-    first = list(dict.fromkeys(case.subject for case in cases))[:SUBJECTS]
-    return set(first) & set(submission.subjects)
+def drawn(submission: Submission, here: Sequence[str]) -> tuple[str, ...]:
+    """The subjects to run again of those that are ``here``: nobody who writes a submission chooses them."""
+
+    def lot(subject: str) -> str:
+        return sha256_of([submission.digest, subject])
+
+    return tuple(sorted(set(here) & set(submission.subjects), key=lot)[:SUBJECTS])
 
 
-def compare(name: str, stated: Mapping[str, Score], found: Mapping[str, Any], outcome: Outcome) -> None:
-    """Add to ``outcome`` how the scores found on a dataset agree with those stated."""
+def compare(place: Place, found: Mapping[str, Any], outcome: Outcome, required: Sequence[str]) -> None:
+    """Add to ``outcome`` how the scores found agree with those stated; the ``required`` metrics must be in both."""
     for key in (*WITHIN, *WITHIN_SHARE):
-        if key not in stated or key not in found:
-            continue
-        for subject, value in (found[key].get("per_subject") or {}).items():
-            wanted = stated[key].per_subject.get(subject)
+        stated = place.stated[key].per_subject if key in place.stated else {}
+        again = (found.get(key) or {}).get("per_subject") or {}
+        for subject in place.subjects:
+            wanted, value = stated.get(subject), again.get(subject)
+            of = f"{key} of {subject} ({place.name})"
             if wanted is None or value is None:
+                _missing(of, wanted, value, outcome, required=key in required)
                 continue
             outcome.compared += 1
-            apart = abs(value - wanted)
             if key == "psnr":
-                outcome.largest_psnr_db = max(outcome.largest_psnr_db, apart)
-            if not apart <= (WITHIN[key] if key in WITHIN else WITHIN_SHARE[key] * abs(wanted)):
-                outcome.problems.append(
-                    f"{key} of {subject} ({name}) is {value:.4f}; the submission states {wanted:.4f}"
-                )
+                outcome.largest_psnr_db = max(outcome.largest_psnr_db or 0.0, abs(value - wanted))
+            if not agrees(key, value, wanted):
+                outcome.problems.append(f"{of} is {value:.4f}; the submission states {wanted:.4f}")
+
+
+def _missing(of: str, wanted: float | None, value: float | None, outcome: Outcome, *, required: bool) -> None:
+    """Say which side has no value; one that is not required may lack its parameters here or there."""
+    if required and wanted is None:
+        outcome.problems.append(f"the submission states no {of}")
+    elif required:
+        outcome.problems.append(f"the re-run has no {of}; the submission states {wanted:.4f}")
+    elif wanted is not None:
+        outcome.absent.append(f"the re-run has no {of}, so it was not compared")
 
 
 def _isolation() -> Isolation:
@@ -249,14 +275,14 @@ def _tail(file: Path) -> str:
 
 
 def _run(
-    submission: Submission, dataset: str, split: str, weights: Path | None, limits: Limits, isolation: Isolation
+    submission: Submission, place: Place, weights: Path | None, limits: Limits, isolation: Isolation
 ) -> Mapping[str, Any]:
-    """The scores of the method on the first subjects of a dataset."""
+    """The scores of the method on the subjects of a place."""
     with tempfile.TemporaryDirectory() as made:
         scratch = Path(made).resolve()
         command = [sys.executable, "-m", "mrsr_bench", "run", "--json", "--no-figures", "--device", "cpu"]
         command += ["--model", submission.method, "--protocol", submission.protocol]
-        command += ["--dataset", dataset, "--split", split, "--subjects", str(SUBJECTS)]
+        command += ["--dataset", place.dataset, "--split", place.split, "--only", ",".join(place.subjects)]
         command += ["--seed", str(submission.seed), "--out", str(scratch / "runs")]
         if weights is not None:
             command += ["--weights", str(weights.resolve())]

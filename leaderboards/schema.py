@@ -216,14 +216,16 @@ class Rehearsal(_Data):
 
 
 class Verification(_Data):
-    """How a submission was re-run: the largest deviation of PSNR in dB, and what kept the network out."""
+    """How a submission was re-run: the largest deviation of PSNR in dB (None: no PSNR was compared), and what kept the
+    network out.
+    """
 
     digest: Sha256
     date: Date
     mrsr_bench: Name
     datasets: Annotated[list[Name], Field(min_length=1, max_length=16)]
     compared: Annotated[int, Field(ge=1)]
-    largest_psnr_db: Amount
+    largest_psnr_db: Amount | None
     isolation: Literal["namespace", "socket guard"]
 
 
