@@ -99,5 +99,5 @@ def test_it_is_trained_run_submitted_run_again_with_the_same_scores_and_on_the_b
     (task,) = (tmp_path / "site/tasks").iterdir()
     (method,) = (tmp_path / "site/methods").iterdir()
     assert re.search(rf'<a href="../methods/{method.name}#{kept["digest"][:8]}">residual3d</a>', task.read_text())
-    assert re.search(r'<span class="badge rerun">re-run</span>', task.read_text())
+    assert re.search(r'<span class="badge rerun"[^>]*>re-run</span>', task.read_text())
     assert "with the package mrsr-bench-residual3d installed" in method.read_text()

@@ -114,7 +114,7 @@ def test_what_is_trained_here_is_published_pulled_run_submitted_run_again_and_sh
     assert entry["submission"]["digest"] == one.digest
     assert accepted.name == file_name_of(one)
     (task,) = (site / "tasks").iterdir()
-    assert '<span class="badge rerun">re-run</span>' in task.read_text()
+    assert f'<span class="badge rerun" title="run again by us on {", ".join(rerun["datasets"])}">' in task.read_text()
     page = (site / f"methods/{entry['page']}.html").read_text()
     assert f"--weights {address}" in page
     assert "2 subjects (made up)" in page
