@@ -191,6 +191,35 @@ def steps_of(spec: MethodSpec) -> Box:
     return (1, 1, height) if spec.walk == "through_plane" else (width, height, 1)
 
 
+def check_patch(volumes: Sequence[Prepared], patch: Box, *, dims: int = 3, turn: bool = False) -> None:
+    """Refuse a patch (HR voxels along R, A, S) that cannot be cut out of every volume.
+
+    Raises:
+        UserError: there is no volume, one is smaller, the patch splits LR voxels, or it is not of ``dims`` dimensions.
+    """
+    size = " x ".join(map(str, patch))
+    if not volumes:
+        raise UserError("there is no volume to train on")
+    if dims == 2 and patch.count(1) != 1:
+        raise UserError(f"a 2D network learns from patches of one slice, such as 64 x 64 x 1; got {size}")
+    if dims == 3 and 1 in patch:
+        raise UserError(f"a 3D network learns from patches of several slices, such as 24 x 24 x 24; got {size}")
+    for volume in volumes:
+        for side in (patch, _turned(patch)) if turn else (patch,):
+            if any(n < p for n, p in zip(volume.hr.shape, side, strict=True)):
+                raise UserError(
+                    f"{volume.subject}: a volume of shape {volume.hr.shape} is smaller than the patch of "
+                    f"{' x '.join(map(str, side))} voxels; use a recipe with smaller patches"
+                )
+        if any(p % s for p, s in zip(patch, volume.step, strict=True)):
+            raise UserError(f"a patch of {size} voxels does not hold whole LR voxels at the factor {volume.step}")
+
+
+def _turned(patch: Box) -> Box:
+    """The same patch with R and A exchanged."""
+    return (patch[1], patch[0], patch[2])
+
+
 class PatchSampler:
     """Batches of patches from prepared volumes; batch ``step`` depends on (seed, step) and nothing else.
 
@@ -211,19 +240,7 @@ class PatchSampler:
         turn: bool = False,
         paired: bool = True,
     ) -> None:
-        for volume in volumes:
-            if any(n < p for n, p in zip(volume.hr.shape, patch, strict=True)):
-                size = " x ".join(map(str, patch))
-                raise UserError(
-                    f"{volume.subject}: a volume of shape {volume.hr.shape} is smaller than the patch of {size} "
-                    "voxels; use a recipe with smaller patches"
-                )
-            if any(p % s for p, s in zip(patch, volume.step, strict=True)):
-                raise UserError(f"a patch of {patch} voxels does not hold whole LR voxels at the factor {volume.step}")
-        if not volumes:
-            raise UserError("there is no volume to train on")
-        if dims == 2 and 1 not in patch:
-            raise UserError(f"a 2D network learns from patches of one slice, such as 64 x 64 x 1; got {patch}")
+        check_patch(volumes, patch, dims=dims, turn=turn)
         self.volumes, self.patch, self.batch, self.seed, self.augment = volumes, patch, batch, seed, tuple(augment)
         self.dims, self.turn, self.paired = dims, turn, paired
         self.factors = sorted({volume.factor for volume in volumes})
@@ -236,7 +253,7 @@ class PatchSampler:
         patch = self.patch
         turned = self.turn and rng.random() < 0.5
         if turned:
-            patch = (patch[1], patch[0], patch[2])
+            patch = _turned(patch)
         lr, hr = _cut(volume, patch, int(volume.foreground[int(rng.integers(len(volume.foreground)))]))
         if not self.paired:
             _, hr = _cut(volume, patch, int(volume.foreground[int(rng.integers(len(volume.foreground)))]))
@@ -305,27 +322,23 @@ class Sample(NamedTuple):
 
 
 def fixed_patches(
-    volumes: Sequence[Prepared], count: int, size: int, seed: int, still: int | None = None, *, turn: bool = False
+    volumes: Sequence[Prepared], count: int, patch: Box, seed: int, *, dims: int = 3, turn: bool = False
 ) -> list[Sample]:
-    """``count`` validation patches spread evenly over the volumes, each (1, 1, size, size, size).
+    """``count`` validation patches spread evenly over the volumes, each (1, 1, *patch), smaller where a volume is.
 
-    With ``still``, that axis is one voxel wide and patches are (1, 1, size, size), for 2D networks; ``turn`` gives
-    every second one with R and A exchanged.
+    With ``dims=2`` they are slices (1, 1, height, width); ``turn`` gives every second one with R and A exchanged.
     """
     found = []
     for index in range(count):
         volume = volumes[index % len(volumes)]
-        exchanged = turn and still is not None and (index // len(volumes)) % 2 == 1
-        lean = _SWAP[still] if exchanged and still is not None else still
-        edge = [
-            1 if axis == lean else min(size, n) // s * s
-            for axis, (n, s) in enumerate(zip(volume.hr.shape, volume.step, strict=True))
-        ]
+        exchanged = turn and (index // len(volumes)) % 2 == 1
+        wanted = _turned(patch) if exchanged else patch
+        edge = [min(p, n) // s * s for p, n, s in zip(wanted, volume.hr.shape, volume.step, strict=True)]
         rng = np.random.default_rng([seed, index])
         centre = int(volume.foreground[int(rng.integers(len(volume.foreground)))])
         cut = [np.array(part)[None] for part in _cut(volume, (edge[0], edge[1], edge[2]), centre)]
         if exchanged:
             cut = [np.ascontiguousarray(part.transpose(0, 2, 1, 3)) for part in cut]
-        lr, hr = (torch.from_numpy(part)[None] if still is None else as_slices(part) for part in cut)
+        lr, hr = (torch.from_numpy(part)[None] if dims == 3 else as_slices(part) for part in cut)
         found.append(Sample(lr, hr, volume.factor, volume.range))
     return found

@@ -10,7 +10,7 @@ import hashlib
 import json
 import math
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -91,22 +91,45 @@ class PerceptualLoss(nn.Module):
         """Frozen: the backbone stays in evaluation mode."""
         return super().train(False)
 
+    def _enlarged(self, height: int, width: int) -> list[int]:
+        """The size at which a slice enters the backbone.
+
+        Raises:
+            UserError: it is too small for the layer.
+        """
+        size, shorter = [height, width], min(height, width)
+        if self.settings.resize is not None and shorter < self.settings.resize:
+            size = [round(n * self.settings.resize / shorter) for n in size]
+        needed = self.source["stride"]
+        if min(size) < needed:
+            raise UserError(
+                f"a slice of {size[0]} x {size[1]} pixels leaves nothing at {self.source['layer']} "
+                f"of {self.source['backbone']}; set perceptual.resize to at least {needed} or take a shallower layer"
+            )
+        return size
+
+    def check(self, patch: Sequence[int]) -> None:
+        """Refuse a patch, (h, w) or (r, a, s), whose slices are too small for the layer.
+
+        Raises:
+            UserError: they are.
+        """
+        if len(patch) == 2:
+            self._enlarged(patch[0], patch[1])
+            return
+        for plane in self.settings.planes:
+            height, width = (n for axis, n in enumerate(patch, start=2) if axis != SLICE_AXES[plane])
+            self._enlarged(height, width)
+
     def features(self, images: Tensor) -> Tensor:
         """Features (m, c, h', w') of slices (m, 1, h, w) scaled to [0, 1].
 
         Raises:
             UserError: the slices are too small for the layer.
         """
-        shorter = min(images.shape[-2:])
-        if self.settings.resize is not None and shorter < self.settings.resize:
-            size = [round(n * self.settings.resize / shorter) for n in images.shape[-2:]]
+        size = self._enlarged(images.shape[-2], images.shape[-1])
+        if size != list(images.shape[-2:]):
             images = interpolate(images, size=size, mode="bilinear", align_corners=False)
-        needed = self.source["stride"]
-        if min(images.shape[-2:]) < needed:
-            raise UserError(
-                f"a slice of {images.shape[-2]} x {images.shape[-1]} pixels leaves nothing at {self.source['layer']} "
-                f"of {self.source['backbone']}; set perceptual.resize to at least {needed} or take a shallower layer"
-            )
         out: Tensor = self.backbone((images.expand(-1, 3, -1, -1) - self.mean) / self.std)
         return relu(out) if self.settings.activated else out
 

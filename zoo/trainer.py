@@ -27,12 +27,10 @@ from mrsr_bench.benchmarks.protocol import sha256_of
 from mrsr_bench.zoo.method import MethodSpec
 from mrsr_bench.zoo.patches import Batch, PatchSampler, Prepared, Sample, fixed_patches
 from mrsr_bench.zoo.players import Players, Table, judged_patch, players_for
+from mrsr_bench.zoo.readiness import VALIDATION_MARGIN, check_training, validation_patch
 from mrsr_bench.zoo.recipe import Recipe, Stage
 
 KEPT_CHECKPOINTS = 2
-VALIDATION_SIZE = 40
-VALIDATION_SIZE_2D = 96
-VALIDATION_MARGIN = 4
 State = dict[str, Any]
 
 
@@ -109,41 +107,24 @@ class Trainer:
         self.through_plane = spec is not None and spec.walk == "through_plane"
         self.layout = torch.channels_last_3d if self.dims == 3 else torch.channels_last
         self.perceptual = dict(perceptual or {})
-        still = None if self.dims == 3 else recipe.stages[0].patch.index(1)
+        looked_at = validation_patch(recipe, self.dims)
         self.val = [
             sample._replace(lr=sample.lr.to(self.device), hr=sample.hr.to(self.device))
             for sample in fixed_patches(
-                val,
-                recipe.validation_patches,
-                VALIDATION_SIZE if still is None else VALIDATION_SIZE_2D,
-                seed,
-                still,
-                turn=self.through_plane,
+                val, recipe.validation_patches, looked_at, seed, dims=self.dims, turn=self.through_plane
             )
         ]
         self.average: State | None = None
         self._tensorboard: Any = None
-        self._check()
-
-    def _check(self) -> None:
-        """Refuse what would fail only after hours."""
-        edge = min(n for sample in self.val for n in sample.hr.shape[2:])
-        if edge <= 2 * VALIDATION_MARGIN:
-            raise UserError(
-                f"a validation image is {edge} voxels wide along an axis; expected more than {2 * VALIDATION_MARGIN}"
-            )
-        processes = self.accelerator.num_processes
-        for stage in self.recipe.stages:
-            if stage.kind != "supervised" and max(stage.patch) > edge:
-                raise UserError(
-                    f"the critic of stage {stage.name} judges patches of {max(stage.patch)} voxels, but validation "
-                    f"patches have {edge}; use smaller patches in the recipe"
-                )
-            if processes > 1 and (stage.kind != "supervised" or stage.batch % processes):
-                raise UserError(
-                    f"stage {stage.name} cannot be shared by {processes} processes: a batch must divide evenly among "
-                    "them, and adversarial stages run in one process"
-                )
+        check_training(
+            recipe,
+            train,
+            self.val,
+            dims=self.dims,
+            turn=self.through_plane,
+            processes=self.accelerator.num_processes,
+            perceptual=self.perceptual,
+        )
 
     # -- one stage ---------------------------------------------------------------------------------------------
 

@@ -66,7 +66,7 @@ def test_a_volume_smaller_than_the_patch_is_named():
 
 def test_validation_patches_are_fixed_and_take_turns():
     volumes = [volume(0), volume(1)]
-    first, again = fixed_patches(volumes, 4, 10, 0), fixed_patches(volumes, 4, 10, 0)
+    first, again = fixed_patches(volumes, 4, (10, 10, 10), 0), fixed_patches(volumes, 4, (10, 10, 10), 0)
     assert all(torch.equal(a[1], b[1]) for a, b in zip(first, again, strict=True))
     assert first[0][0].shape == (1, 1, 10, 10, 10)
     assert not torch.equal(first[0][1], first[1][1])
@@ -135,8 +135,8 @@ def test_patches_that_split_an_lr_voxel_or_a_2d_networks_cubes_are_refused():
 
 
 def test_validation_slices_of_a_2d_network():
-    found = fixed_patches([native(0), native(1)], 3, 12, 0, still=2)
+    found = fixed_patches([native(0), native(1)], 3, (12, 12, 1), 0, dims=2)
     assert {sample.hr.shape for sample in found} == {(1, 1, 12, 12)}
     assert {sample.lr.shape for sample in found} == {(1, 1, 3, 3)}
-    both = fixed_patches([native(0, (1, 1, 4))], 2, 8, 0, still=1, turn=True)
+    both = fixed_patches([native(0, (1, 1, 4))], 2, (8, 1, 8), 0, dims=2, turn=True)
     assert [sample.hr.shape for sample in both] == [(1, 1, 8, 6), (1, 1, 8, 7)]
