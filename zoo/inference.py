@@ -56,7 +56,7 @@ def build_network(spec: MethodSpec, overrides: Mapping[str, Any] | None = None, 
     """The network of ``spec`` with freshly drawn weights.
 
     Raises:
-        UserError: ``overrides`` holds an argument that the method does not leave open.
+        UserError: ``overrides`` holds an argument that the method does not leave open, or a value it cannot have.
     """
     chosen = dict(overrides or {})
     foreign = sorted(set(chosen) - set(spec.overridable))
@@ -66,7 +66,15 @@ def build_network(spec: MethodSpec, overrides: Mapping[str, Any] | None = None, 
             f"it may set {', '.join(spec.overridable) or 'nothing'}"
         )
     torch.manual_seed(seed)
-    return cast(nn.Module, _imported(spec.build)(**{**spec.arguments, **chosen}))
+    try:
+        return cast(nn.Module, _imported(spec.build)(**{**spec.arguments, **chosen}))
+    except (TypeError, ValueError) as error:
+        if not chosen:
+            raise
+        given = ", ".join(f"{key}: {value}" for key, value in chosen.items())
+        raise UserError(
+            f"{spec.name}: there is no such network with {given} ({str(error).splitlines()[0]}); correct the entry"
+        ) from error
 
 
 def set_batch_norm(network: nn.Module, mode: BatchNormMode) -> None:

@@ -16,7 +16,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from mrsr_bench import UserError
 
 Positive = Annotated[int, Field(gt=0)]
-Finite = Annotated[float, Field(allow_inf_nan=False)]
+Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Decay = Annotated[float, Field(ge=0, lt=1)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
 """Names become folder and file names."""
 Turn = Literal["d", "g"]
@@ -34,16 +36,16 @@ class Optimiser(_Data):
     validation has not improved ``patience`` times in a row, and the stage ends when that has happened ``cycles`` times.
     """
 
-    lr: Annotated[float, Field(gt=0)]
-    betas: tuple[float, float] = (0.9, 0.999)
+    lr: PositiveFloat
+    betas: tuple[Decay, Decay] = (0.9, 0.999)
     schedule: Literal["constant", "cosine", "linear", "plateau"] = "constant"
     warmup: Annotated[int, Field(ge=0)] = 0
     final: Annotated[float, Field(ge=0, le=1)] = 0.01
     hold: Annotated[float, Field(ge=0, lt=1)] = 0.5
-    divide: Annotated[float, Field(gt=1)] = 3.0
+    divide: Annotated[float, Field(gt=1, allow_inf_nan=False)] = 3.0
     patience: Positive = 5
     cycles: Positive = 3
-    clip: float | None = None
+    clip: PositiveFloat | None = None
 
     def lr_at(self, step: int, steps: int, drops: int = 0) -> float:
         """The learning rate of update ``step`` (from 0) of ``steps``, after ``drops`` plateaus."""
@@ -127,7 +129,7 @@ class Stage(_Data):
     batch: Positive = 6
     patch: tuple[Positive, Positive, Positive] = (40, 40, 40)
     epoch: Positive | None = None
-    losses: Annotated[dict[Loss, Finite], Field(min_length=1)] = {"l1": 1.0}
+    losses: Annotated[dict[Loss, Weight], Field(min_length=1)] = {"l1": 1.0}
     perceptual: Perceptual | None = None
     paired: bool = True
     tau: Annotated[float, Field(ge=0, le=1)] = 0.1
@@ -136,9 +138,9 @@ class Stage(_Data):
     back: Optimiser | None = None
     discriminator_net: Literal["mdcsrn", "srgan", "cpce", "circle"] = "mdcsrn"
     discriminator_width: Positive = 64
-    gradient_penalty: float = 10.0
+    gradient_penalty: Weight = 10.0
     game: Game | None = None
-    ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    ema: Decay = 0.0
     precision: Literal["float32", "bf16"] = "float32"
     validate_every: Positive = 1000
     select: Literal["val_psnr", "em_distance", "last"] = "val_psnr"

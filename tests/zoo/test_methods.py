@@ -50,6 +50,21 @@ def test_a_method_says_what_it_is(name):
         assert resolve_recipe(spec, recipe).stages
 
 
+@pytest.mark.parametrize(
+    ("name", "entry"),
+    [
+        ("gan_circle", {"dropout": 5}),
+        ("gan_circle", {"dropout": "much"}),
+        ("srresnet2d_4x", {"global_skip": "banana"}),
+    ],
+)
+def test_a_network_that_cannot_be_made_is_refused_in_one_sentence(name, entry):
+    ((key, value),) = entry.items()
+    with pytest.raises(UserError, match=f"{name}: there is no such network with {key}: {value}") as caught:
+        build_network(methods.get(name), entry)
+    assert "\n" not in str(caught.value)
+
+
 @pytest.mark.parametrize("name", INTERPOLATIONS)
 def test_an_interpolation_keeps_constants_units_and_place(name):
     lr, target = lr_and_target()

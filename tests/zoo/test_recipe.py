@@ -71,6 +71,13 @@ STAGE = {"name": "x", "kind": "supervised", "steps": 1, "generator": {"lr": 1e-3
         ({"stages": [{**STAGE, "losses": {"perceptual": 1.0}}]}, "perceptual"),
         ({"stages": [{**STAGE, "losses": {"adversarial": 1.0}}]}, "adversarial"),
         ({"stages": [{**STAGE, "paired": False}]}, "without"),
+        ({"stages": [{**STAGE, "generator": {"lr": float("inf")}}]}, "lr"),
+        ({"stages": [{**STAGE, "generator": {"lr": 1e-3, "betas": [2.0, 0.9]}}]}, "betas"),
+        ({"stages": [{**STAGE, "generator": {"lr": 1e-3, "betas": [0.9, float("nan")]}}]}, "betas"),
+        ({"stages": [{**STAGE, "generator": {"lr": 1e-3, "clip": 0}}]}, "clip"),
+        ({"stages": [{**STAGE, "generator": {"lr": 1e-3, "divide": float("inf")}}]}, "divide"),
+        ({"stages": [{**STAGE, "gradient_penalty": float("nan")}]}, "gradient_penalty"),
+        ({"stages": [{**STAGE, "losses": {"l1": -1.0}}]}, "losses"),
     ],
 )
 def test_an_impossible_recipe_is_refused_in_one_sentence(change, words):
