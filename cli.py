@@ -182,11 +182,15 @@ def upscale(
     weights: Weights = None,
     device: Device = "auto",
     autocast: Annotated[bool, typer.Option("--autocast", help="bfloat16: faster, not for scores.")] = False,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="A setting of the network, as blend=parameters."),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Super-resolve an image of your own."""
     from mrsr_bench.benchmarks import tables
-    from mrsr_bench.zoo.upscale import upscale_file
+    from mrsr_bench.zoo.upscale import parse_settings, upscale_file
 
     with tables.stdout_kept_clean():
         facts = upscale_file(
@@ -200,6 +204,7 @@ def upscale(
             weights=weights,
             device=device,
             autocast=autocast,
+            settings=parse_settings(settings or []),
         )
     tables.emit(facts, json, lambda: tables.facts(facts))
 

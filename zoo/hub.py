@@ -372,13 +372,14 @@ def pinned_weights(spec: MethodSpec, task: Mapping[str, Any] | None) -> Weights 
     return None
 
 
-def load(name: str, *, revision: str | None = None, device: str = "auto") -> LoadedMethod:
+def load(name: str, *, revision: str | None = None, device: str = "auto", **settings: Any) -> LoadedMethod:
     """A method ready to work, from the Hub (``user/name``) or by its name in the zoo.
 
     Args:
         name: ``user/name`` or ``hf:user/name``, optionally with ``@revision``; or a method's name, as ``mdcsrn``.
         revision: a branch, tag or commit of the repository; default its main branch.
         device: ``auto``, ``cpu`` or ``cuda``.
+        settings: of the network, where it has any (`MethodSpec.adjustable`).
 
     Raises:
         UserError: there is no such thing, or it is not fit to be used.
@@ -388,8 +389,8 @@ def load(name: str, *, revision: str | None = None, device: str = "auto") -> Loa
     if "/" not in name and not name.startswith(SCHEME):
         if revision is not None:
             raise UserError(f"{name} is a method of the zoo and has no revision; leave it out, or name user/name")
-        return load_method(name, task=None, device=device)
+        return load_method(name, task=None, device=device, settings=settings)
     address = parse_address(name, revision)
     folder = pull(address)
     method = read_config(folder / CONFIG, str(address))["method"]
-    return load_method(method, task=None, weights=folder, device=device)
+    return load_method(method, task=None, weights=folder, device=device, settings=settings)

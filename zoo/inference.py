@@ -220,19 +220,25 @@ def load_method(
     autocast: bool = False,
     lr: Volume | None = None,
     target: Grid | None = None,
+    settings: Mapping[str, Any] | None = None,
 ) -> LoadedMethod:
     """Load a method, with weights for the protocol ``task``.
+
+    ``settings`` are constructor arguments that take the place of those the weights were trained with
+    (`MethodSpec.adjustable`).
 
     Without a ``task``: with the weights whose task is nearest to how ``lr`` was acquired for ``target`` (thick slices,
     samples, k-space; factors), or, without those two, with the first there are.
 
     Raises:
-        UserError: the name is unknown, the weights are missing or damaged, or the method cannot do the task.
+        UserError: the name is unknown, the weights are missing or damaged, or the method cannot do the task or has no
+            such setting.
     """
     spec = methods.get(name)
     if spec.kind == "interpolation":
         if weights is not None:
             raise UserError(f"{name} is an interpolation and takes no weights; leave --weights out")
+        _check_settings(spec, settings)
         return LoadedMethod(spec, spec.name, None, None, cast(Upscaler, _imported(spec.build)(**spec.arguments)))
     entry: Mapping[str, Any] | None = None
     if task is not None:
@@ -252,7 +258,8 @@ def load_method(
             f"`mrsr-bench train --model {name} --dataset ...` or name a file with --weights"
         )
     config = found.config
-    network = build_network(resolved, config["network"])
+    _check_settings(resolved, settings)
+    network = build_network(resolved, {**config["network"], **(settings or {})})
     load_into(network, found)
     used = tiling or replace(Tiling(), **config["tiling"])
     device = choose_device(device)
@@ -260,6 +267,13 @@ def load_method(
         network, config["regrid"], used, device, autocast, spec=resolved, tasks=trained_tasks(found)
     )
     return LoadedMethod(resolved, resolved.name, found, used, upscaler)
+
+
+def _check_settings(spec: MethodSpec, settings: Mapping[str, Any] | None) -> None:
+    foreign = sorted(set(settings or {}) - set(spec.adjustable))
+    if foreign:
+        has = ", ".join(spec.adjustable) or "nothing"
+        raise UserError(f"{spec.name} has no setting called {foreign[0]!r}; of a trained network {has} may be set")
 
 
 def _resolve(spec: MethodSpec, task: Mapping[str, Any] | None, path: Path | None) -> tuple[MethodSpec, Weights | None]:

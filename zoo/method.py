@@ -34,7 +34,9 @@ class MethodSpec:
     ``build`` is ``"module:function"``; the function takes ``arguments`` as keywords and returns the network
     (``kind="network"``), or an `Upscaler` (``kind="interpolation"``). ``recipes`` maps a recipe's name to the YAML file
     beside the method. ``overridable`` names the constructor arguments that a recipe may set without making another
-    method. ``alias_for`` lists names, best first, for names that resolve to whatever has weights.
+    method, ``adjustable`` those of them that may be set once more when trained weights are put to use: they change what
+    is computed, not what is learnt. ``alias_for`` lists names, best first, for names that resolve to whatever has
+    weights.
 
     How a network meets a volume: ``walk`` is ``volume`` (3D), ``slices`` (2D, in the plane that is degraded) or
     ``through_plane`` (2D, on the two stacks of slices that contain the slice axis, averaged). ``scale`` is the factor
@@ -65,6 +67,7 @@ class MethodSpec:
     recipes: Mapping[str, str] = field(default_factory=dict)
     deviations: tuple[str, ...] = ()
     overridable: tuple[str, ...] = ()
+    adjustable: tuple[str, ...] = ()
     folder: str | None = None
     version: int = 1
 

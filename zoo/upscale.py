@@ -97,6 +97,27 @@ def parse_triple(text: str, option: str) -> Triple:
     return (numbers[0], numbers[1], numbers[2])
 
 
+def parse_settings(texts: Sequence[str]) -> dict[str, bool | int | float | str]:
+    """Settings of a network written ``NAME=VALUE``; a value is read as YAML reads it.
+
+    Raises:
+        UserError: one is anything else.
+    """
+    import yaml
+
+    found: dict[str, bool | int | float | str] = {}
+    for text in texts:
+        name, _, written = text.partition("=")
+        try:
+            value = yaml.safe_load(written)
+        except yaml.YAMLError:
+            value = None
+        if not name.isidentifier() or not isinstance(value, (bool, int, float, str)):
+            raise UserError(f"--set is NAME=VALUE, such as blend=parameters; got {text!r}")
+        found[name] = value
+    return found
+
+
 def factor_of(grid: Grid, *, factor: str | None, spacing: str | None) -> Triple:
     """The factor along each array axis, from exactly one of a factor or a target spacing (mm), both R x A x S.
 
@@ -239,11 +260,13 @@ def upscale_file(
     weights: Path | None = None,
     device: str = "cpu",
     autocast: bool = False,
+    settings: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Upscale a 3D image, or every volume of a 4D series, and write float32 NIfTI in the input's units and axes.
 
     Exactly one of ``factor`` ("2x2x1") and ``spacing`` ("1x1x1", mm), in world order R x A x S; ``slice_thickness`` in
-    mm. What had to be assumed is said on stderr. Nothing is overwritten. Returns the facts of the run (JSON-able).
+    mm; ``settings`` as in `load_method`. What had to be assumed is said on stderr. Nothing is overwritten. Returns the
+    facts of the run (JSON-able).
 
     Raises:
         UserError: an option, the input or the output is impossible, or the target does not fit into memory.
@@ -265,7 +288,14 @@ def upscale_file(
 
     acquired = [volume.with_data(volume.data, acquisition=guess.acquisition) for volume in series]
     method = load_method(
-        model, task=None, weights=weights, device=device, autocast=autocast, lr=acquired[0], target=target
+        model,
+        task=None,
+        weights=weights,
+        device=device,
+        autocast=autocast,
+        lr=acquired[0],
+        target=target,
+        settings=settings,
     )
     order = grid.world_to_array()
     if method.trained_for:
@@ -284,6 +314,7 @@ def upscale_file(
         "output": str(destination),
         "model": model,
         "resolved": str(method.resolved),
+        **({"settings": dict(settings)} if settings else {}),
         "factor": [by_axis[axis] for axis in order],
         "shape": list(target.shape),
         "spacing": list(target.spacing),

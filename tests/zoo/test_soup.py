@@ -165,22 +165,47 @@ def test_a_blend_that_does_not_exist_is_refused():
         build_network(methods.get("soup_multi"), {"blend": "sums"})
 
 
-@torch.no_grad()
-def test_equation_3_is_the_network_with_averaged_parameters():
-    network, x = small(blend="parameters"), image()
-    tensors = network.state_dict()
-    mean = small(scales=(2,))
-    mean.load_state_dict(
+def halfway(tensors, single):
+    """A single-scale network with the mean of the parameters of the modules for 2 and 3."""
+    single.load_state_dict(
         {
             key: tensors[key]
             if key.startswith("backbone")
             else (tensors[key] + tensors[key.replace(".2.", ".3.", 1)]) / 2
-            for key in mean.state_dict()
+            for key in single.state_dict()
         }
     )
+    return single
+
+
+@torch.no_grad()
+def test_equation_3_is_the_network_with_averaged_parameters():
+    network, x = small(blend="parameters"), image()
+    mean = halfway(network.state_dict(), small(scales=(2,)))
     torch.testing.assert_close(network(x, 2.5), mean(x))
     network.blend = "outputs"
     assert float((network(x, 2.5) - mean(x)).abs().max()) > 1e-3
+
+
+@torch.no_grad()
+def test_weights_that_ship_can_be_blended_as_equation_3_has_it():
+    method = mrsr_bench.load("soup_multi", device="cpu", blend="parameters")
+    network, x = method.upscaler.network, image()
+    averaged = halfway(network.state_dict(), build_network(methods.get("soup_single_2")))
+    torch.testing.assert_close(network(x, 2.5), averaged(x), rtol=1e-4, atol=1e-5)
+    as_released = mrsr_bench.load("soup_multi", device="cpu").upscaler.network
+    assert float((as_released(x, 2.5) - averaged(x)).abs().max()) > 1e-3
+
+
+def test_settings_that_a_trained_network_does_not_have_are_refused():
+    with pytest.raises(UserError, match="mdcsrn_b4u4 has no setting called 'blend'; of a trained network nothing may"):
+        mrsr_bench.load("mdcsrn", device="cpu", blend="parameters")
+    with pytest.raises(UserError, match=r"soup_multi has no setting called 'features'.*blend may be set"):
+        mrsr_bench.load("soup_multi", device="cpu", features=4)
+    with pytest.raises(UserError, match="cubic has no setting called 'blend'"):
+        mrsr_bench.load("cubic", blend="parameters")
+    with pytest.raises(UserError, match="outputs or parameters"):
+        mrsr_bench.load("soup_multi", device="cpu", blend="sums")
 
 
 @torch.no_grad()

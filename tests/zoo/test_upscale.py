@@ -16,7 +16,7 @@ from mrsr_bench.benchmarks.degradations import degradations
 from mrsr_bench.volume import AxisAcquisition, Grid, Volume, load, save
 from mrsr_bench.zoo.method import MethodSpec
 from mrsr_bench.zoo.regrid import regrid
-from mrsr_bench.zoo.upscale import factor_of, fit_of, guess_acquisition, target_grid, upscale_file
+from mrsr_bench.zoo.upscale import factor_of, fit_of, guess_acquisition, parse_settings, target_grid, upscale_file
 
 REAL = Path(__file__).parents[2].parent / "shared" / "data" / "brain_2d"
 BOX, SAMPLE, KSPACE = AxisAcquisition("box", 4.0), AxisAcquisition("sample", 1.0, 3.0), AxisAcquisition("kspace", 2.0)
@@ -27,16 +27,18 @@ SAGITTAL = np.array([[0, 0, 4.0, -30], [-1, 0, 0, 60], [0, -1, 0, 50], [0, 0, 0,
 @pytest.fixture
 def interpolations(monkeypatch):
     """Methods that are interpolations alone, so that no network is needed; the LR volumes they saw."""
-    seen = []
+    seen, asked = [], []
 
-    def load_method(name, *, task=None, weights=None, device="cpu", autocast=False, lr=None, target=None):
+    def load_method(name, *, target=None, settings=None, **_):
+        asked.append(settings)
+
         def run(lr, target):
             seen.append(lr)
             return regrid(lr, target, name)
 
         return SimpleNamespace(upscale=run, resolved=name, trained_for=(), notes=())
 
-    monkeypatch.setitem(sys.modules, "mrsr_bench.zoo.inference", SimpleNamespace(load_method=load_method))
+    monkeypatch.setitem(sys.modules, "mrsr_bench.zoo.inference", SimpleNamespace(load_method=load_method, asked=asked))
     return seen
 
 
@@ -411,3 +413,19 @@ def test_thick_slices_and_point_samples_are_told_apart():
     )
     assert "trained on point samples and this image is thick" in fit_of(spec, thin, *asked((4, 1, 1), "box"))[0]
     assert fit_of(spec, [*THICK, *thin], *asked((1, 1, 4), "sample")) == ()
+
+
+def test_settings_are_read_as_yaml_and_reach_the_network(interpolations, tmp_path):
+    assert parse_settings(["blend=parameters", "count=3", "share=0.5", "on=true"]) == {
+        "blend": "parameters",
+        "count": 3,
+        "share": 0.5,
+        "on": True,
+    }
+    for wrong in ("blend", "blend=", "=parameters", "a b=1", "blend=[1, 2]", "blend={"):
+        with pytest.raises(UserError, match="--set is NAME=VALUE, such as blend=parameters; got"):
+            parse_settings([wrong])
+    source = written(tmp_path / "a.nii.gz")
+    facts = call(source, tmp_path / "b.nii.gz", factor="2x1x1", settings={"blend": "parameters"})
+    assert facts["settings"] == {"blend": "parameters"}
+    assert sys.modules["mrsr_bench.zoo.inference"].asked == [{"blend": "parameters"}]

@@ -29,13 +29,28 @@ RECIPES = {
 SINGLE_RECIPES = RECIPES | {"tune": "recipes/tune_single.yaml"}
 GAN_RECIPES = {"paper": "recipes/paper_gan.yaml", "quick": "recipes/quick_gan.yaml"}
 RRDB_RECIPES = {"paper": "recipes/paper_rrdb.yaml", "quick": "recipes/quick_rrdb.yaml"}
-DEVIATIONS = (
-    "the wiring is that of the authors' released network; the paper leaves it open",
-    "fractional factors blend the outputs of the neighbouring modules, as the release does; "
-    "equation 3 (parameters) is `blend: parameters`",
+WIRING = "the wiring is that of the authors' released network; the paper leaves it open"
+BEGINNING = (
     "He initialisation, first layers blind to constants, the last convolution of a module at a thousandth of it: "
     "training starts at the interpolation",
     "subject-wise split instead of shuffled patches, thick and thin slices have weights of their own",
+)
+MULTI_DEVIATIONS = (
+    WIRING,
+    "fractional factors blend the outputs of the neighbouring modules, as the release does; "
+    "equation 3 (parameters) is the setting `blend=parameters`",
+    *BEGINNING,
+)
+SINGLE_DEVIATIONS = (
+    WIRING,
+    "the same backbone as the multi-scale network's, with one pre- and one post-module; the paper does not say what "
+    "its single-scale network is",
+    *BEGINNING,
+)
+GAN_DEVIATIONS = (
+    *MULTI_DEVIATIONS,
+    "the discriminator is mDCSRN-GAN's, whose layer norm has one gain and offset per channel here; the paper describes "
+    "neither",
 )
 _RRDB_VARIANT = re.compile(r"soup_rrdb_(?P<factor>[2356])")
 
@@ -83,6 +98,7 @@ def _all(groups: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
 def _generator(name: str, summary: str, scales: tuple[int, ...], *, gan: bool = False) -> MethodSpec:
     groups = _groups(scales, "thick", "thin")
     arguments: dict[str, Any] = {"scales": scales}
+    several = len(scales) > 1
     return MethodSpec(
         name=name,
         kind="network",
@@ -90,16 +106,17 @@ def _generator(name: str, summary: str, scales: tuple[int, ...], *, gan: bool = 
         paper=PAPER,
         build="mrsr_bench.zoo.methods.soup.network:SoupGenerator",
         arguments=arguments,
-        conditioned=len(scales) > 1,
+        conditioned=several,
         groups=groups,
         regrid="cubic",
         tasks=_all(groups),
         tiling=Tiling(window=136, margin=receptive_radius()),
         parameters=parameter_count(len(scales)),
         generator="soup_multi" if gan else None,
-        recipes=GAN_RECIPES if gan else RECIPES if len(scales) > 1 else SINGLE_RECIPES,
-        deviations=DEVIATIONS,
-        overridable=("blend",),
+        recipes=GAN_RECIPES if gan else RECIPES if several else SINGLE_RECIPES,
+        deviations=GAN_DEVIATIONS if gan else MULTI_DEVIATIONS if several else SINGLE_DEVIATIONS,
+        overridable=("blend",) if several else (),
+        adjustable=("blend",) if several else (),
         folder="soup",
     )
 
@@ -124,6 +141,7 @@ def _rrdb(name: str, factor: int) -> MethodSpec:
         recipes=RRDB_RECIPES,
         deviations=(
             "3 RRDB blocks of 32 features; the paper gives no size, and 8 blocks would be 10 million parameters",
+            "each dense block's and each RRDB's residual is scaled by beta 0.2, as in ESRGAN; the paper does not say",
             "pixel shuffle along the slices only; the output is what the network gives plus its input with every "
             "slice repeated, its last convolution starting at a thousandth",
             "subject-wise split, thick and thin slices have weights of their own",
