@@ -233,10 +233,10 @@ class Adversaries(Players):
 class Cycle(Adversaries):
     """GAN-CIRCLE: the network makes HR of LR, a second one, which starts untrained, LR of HR, and each has a critic.
 
-    Losses, each over both directions: adversarial; ``cycle`` (there and back is where one came from); ``identity``
-    (what is HR already stays); ``joint_sparsifying``; and where pairs exist, l1 and mse, of SR with HR and of the
-    second network's LR with LR. Those also teach the second network alone while the critics warm up: until it makes
-    LR, the cycle pulls the first one away from what it has learnt.
+    Losses over both directions: adversarial; ``cycle`` (there and back is where one came from); ``identity`` (what is
+    HR already stays); and where pairs exist, l1 and mse, of SR with HR and of the second network's LR with LR. Those
+    also teach the second network alone while the critics warm up: until it makes LR, the cycle pulls the first one
+    away from what it has learnt. ``joint_sparsifying``, ``total_variation`` and ``perceptual`` are of SR alone.
     """
 
     def __init__(self, table: Table) -> None:
