@@ -57,6 +57,7 @@ def _spec(name: str) -> MethodSpec:
             "leaky ReLU 0.1 after every convolution but the last; dropout in the feature blocks (rate not stated) 0.2, "
             "or what the recipe says",
             "slices in the plane that is degraded; one file of weights for every slice",
+            "the critics' 4x4 convolutions have stride 2, which the paper does not state",
             "tau 0.1 in the joint sparsifying loss (not stated); the sign of the paper's critic is a slip",
         ),
         overridable=("dropout", "zero_start"),

@@ -22,8 +22,13 @@ DEVIATIONS = (
     "re-implementation: no official code or weights exist",
     "convolutions have a bias in the stem and the reconstruction only; the paper does not say",
     "the first block reads the stem itself; 1x1x1 compressors stand before the others",
+    "the L1-trained weights are chosen by the mean PSNR of validation patches, where the paper goes by their MSE",
 )
-GAN_DEVIATIONS = (*DEVIATIONS, "gradient penalty weight 10; the paper does not state the critic's learning rate")
+GAN_DEVIATIONS = (
+    *DEVIATIONS,
+    "gradient penalty weight 10; the paper does not state the critic's learning rate",
+    "the critic's layer norm is over channels and space, with one gain and offset per channel; the paper does not say",
+)
 _VARIANT = re.compile(
     r"(?P<gan>mdcsrn_gan|mdcsrn)_b(?P<blocks>[1-9]\d?)u(?P<units>[1-9]\d?)(?:_k(?P<growth>[1-9]\d?))?(?P<r>_r)?"
 )

@@ -28,10 +28,11 @@ DEVIATIONS = (
     "LR slices by antialiased bicubic downsampling; the paper does not state the kernel",
     "float32 intensities scaled by LR alone; the paper's images were 8-bit PNG",
 )
-GAN_DEVIATIONS = (*DEVIATIONS, "loss weights of Ledig et al. 2017; the prostate paper does not state its own")
+LOSS_WEIGHTS = "loss weights of Ledig et al. 2017; the prostate paper does not state its own"
+ANISO_4X = "LR slices of 56 x 224 for HR slices of 224 x 224; the paper gives the size for 8x alone, 28 x 224"
 THROUGH_PLANE_DEVIATIONS = (
-    *GAN_DEVIATIONS[:1],
-    GAN_DEVIATIONS[-1],
+    DEVIATIONS[0],
+    LOSS_WEIGHTS,
     "one network for slice distances of 2 to 6: it always quadruples the slices; what it gives is brought onto the "
     "target grid by cubic interpolation where the factor is not 4",
 )
@@ -58,6 +59,7 @@ def receptive_radius(scale: tuple[int, int], blocks: int = BLOCKS) -> int:
 
 def _spec(name: str, scale: tuple[int, int], tasks: tuple[str, ...], *, gan: bool) -> MethodSpec:
     where = "in the plane" if scale[1] > 1 else "along the height of a slice"
+    deviations = (*DEVIATIONS, *([ANISO_4X] * (scale == (4, 1))), *([LOSS_WEIGHTS] * gan))
     start = "SRGAN: the MSE-trained SRResNet after adversarial training" if gan else "SRResNet trained by MSE"
     return MethodSpec(
         name=name,
@@ -76,7 +78,7 @@ def _spec(name: str, scale: tuple[int, int], tasks: tuple[str, ...], *, gan: boo
         parameters=parameter_count(scale),
         generator=name.replace("srgan", "srresnet2d") if gan else None,
         recipes=GAN_RECIPES if gan else RECIPES,
-        deviations=GAN_DEVIATIONS if gan else DEVIATIONS,
+        deviations=deviations,
         overridable=("global_skip",),
         folder="srgan",
     )
