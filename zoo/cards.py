@@ -2,7 +2,7 @@
 
 Everything on a card comes from ``config.json``, the training log, the method's facts and stored runs.
 ``python -m mrsr_bench.zoo.cards FOLDER RUN...`` puts the scores of runs on the card of the weights that made them;
-without a run it writes the card again.
+without a run it writes the card again. ``--declare`` first takes over what the method's recipe has declared since.
 """
 
 from __future__ import annotations
@@ -114,7 +114,11 @@ def _lines(spec: MethodSpec, config: Mapping[str, Any], folder: Path, repo: str 
         yield from _scores(run)
     yield from _failures(config, folder)
     yield from ("## Deviations from the paper", "")
-    deviations = [*spec.deviations, *config.get("recipe", {}).get("deviations", ())]
+    deviations = [
+        *spec.deviations,
+        *config.get("recipe", {}).get("deviations", ()),
+        *config.get("further_deviations", ()),
+    ]
     started = (config.get("trained") or {}).get("parent_sha256")
     if started and all(stage["game"] for stage in config["recipe"]["stages"]):
         deviations.append(
@@ -162,6 +166,7 @@ def _training_state(spec: MethodSpec, config: Mapping[str, Any], folder: Path) -
             time = "" if seconds is None else f"; {seconds / 60:.0f} minutes"
             began += f", trained by the recipe `{known['recipe']['name']}`: {_stages(known['recipe'])}{time}"
         yield f"{began}."
+    yield from _perceptual(config)
     if recipe["name"] != "paper" and "paper" in spec.recipes:
         yield ""
         yield "> **Undertrained.** The paper trains far longer, on far more subjects; these scores are a lower bound."
@@ -169,6 +174,24 @@ def _training_state(spec: MethodSpec, config: Mapping[str, Any], folder: Path) -
         yield ""
         yield "> The recipe is not a paper's: longer training may score higher."
     yield ""
+
+
+def _perceptual(config: Mapping[str, Any]) -> Iterator[str]:
+    """Which features a perceptual loss compared, and where their parameters came from."""
+    for stage, loss in ((config.get("trained") or {}).get("perceptual") or {}).items():
+        side = "after" if loss.get("activated") else "before"
+        text = f"The perceptual loss of its stage `{stage}` compares `{loss['backbone']}` {loss['layer']} {side} the "
+        text += "activation, "
+        if loss.get("fallback"):
+            yield f"{text}with random orthogonal parameters: the trained ones could not be had."
+            continue
+        text += f"with the parameters of `{loss['file']}`"
+        text += f" of `{loss['hub']}` on the Hub" if loss.get("hub") else ""
+        text += f" (SHA-256 `{loss['file_sha256'][:16]}`)"
+        told = "; ".join(
+            f"{key}: {value}" for key, value in sorted((loss.get("file_says") or {}).items(), reverse=True)
+        )
+        yield f"{text}. The file says of itself: {' '.join(told.split())}." if told else f"{text}."
 
 
 def _use(spec: MethodSpec, config: Mapping[str, Any], repo: str | None) -> Iterator[str]:
@@ -376,11 +399,38 @@ def add_picture(folder: Path, run: Path, entry: Mapping[str, Any]) -> Path | Non
         return Path(shutil.copyfile(figures[0], target))
 
 
-def add_scores(folder: Path, runs: Sequence[Path]) -> Path:
-    """Put the scores of stored runs and figures of their worst subjects on the card of the weights that made them.
+def declared_since(spec: MethodSpec, config: Mapping[str, Any]) -> list[str]:
+    """What the recipe of weights declares now and did not when they were trained.
 
     Raises:
-        UserError: a run was made with other weights.
+        UserError: the method has no such recipe any more, or it trains otherwise now.
+    """
+    from mrsr_bench.zoo.recipe import Recipe
+    from mrsr_bench.zoo.training import resolve_recipe
+
+    then = Recipe.model_validate(config["recipe"])
+    named = (recipe for recipe in (resolve_recipe(spec, key) for key in spec.recipes) if recipe.name == then.name)
+    now = next(named, None)
+    apart = {"deviations", "summary", "stages"}
+    if (
+        now is None
+        or now.scaled(then.stages[-1].steps).stages[-len(then.stages) :] != then.stages
+        or now.model_dump(exclude=apart) != then.model_dump(exclude=apart)
+    ):
+        raise UserError(
+            f"{config['method']}--{config['protocol']}: the recipe {then.name} is not what these weights were trained "
+            "by; what it declares cannot be taken over"
+        )
+    return [text for text in now.deviations if text not in then.deviations]
+
+
+def add_scores(folder: Path, runs: Sequence[Path], *, declare: bool = False) -> Path:
+    """Put the scores of stored runs and figures of their worst subjects on the card of the weights that made them.
+
+    With ``declare`` what their recipe declares by now (`declared_since`) is kept beside what it declared then.
+
+    Raises:
+        UserError: a run was made with other weights, or the recipe with other settings.
     """
     from mrsr_bench.benchmarks.results import read_run, write_text
     from mrsr_bench.zoo.methods import methods
@@ -388,6 +438,10 @@ def add_scores(folder: Path, runs: Sequence[Path]) -> Path:
     if not (folder / CONFIG).is_file():
         raise UserError(f"{folder}: expected a folder of weights, with a {CONFIG}")
     config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    if declare:
+        # In a place of its own: the recipe is covered by the SHA-256 of the tensors, whose file holds it too.
+        config["further_deviations"] = declared_since(methods.get(config["method"]), config)
+        write_text(folder / CONFIG, json.dumps(config, indent=2, sort_keys=True) + "\n")
     if runs:
         sha256 = sha256_of_file(folder / MODEL)
         config["scores"] = [score_entry(read_run(path), sha256, path) for path in runs]
@@ -403,8 +457,9 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m mrsr_bench.zoo.cards", description="Write a card again.")
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="weights, with their config.json")
     parser.add_argument("runs", type=Path, nargs="*", metavar="RUN", help="runs whose scores go on the card")
+    parser.add_argument("--declare", action="store_true", help="take over what the recipe has declared since")
     asked = parser.parse_args()
     try:
-        print(add_scores(asked.folder, asked.runs))
+        print(add_scores(asked.folder, asked.runs, declare=asked.declare))
     except UserError as error:
         sys.exit(f"mrsr-bench: {error}")

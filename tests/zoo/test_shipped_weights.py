@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 
 import mrsr_bench
 from mrsr_bench.benchmarks.protocol import get_protocol
+from mrsr_bench.zoo.cards import declared_since
 from mrsr_bench.zoo.inference import build_network, load_method
 from mrsr_bench.zoo.inspection import is_picture
 from mrsr_bench.zoo.methods import methods
@@ -103,3 +104,16 @@ def test_an_alias_resolves_to_weights_that_ship(alias):
     method = load_method(alias, task="kspace-2x2x1")
     assert method.resolved in methods.get(alias).alias_for
     assert method.weights_sha256
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
+def test_a_card_of_adversarial_weights_names_its_features_and_all_that_their_recipe_declares(folder):
+    config, card = json.loads((folder / "config.json").read_text()), (folder / "README.md").read_text()
+    if config["recipe"]["stages"][-1]["game"] is None:
+        return
+    for loss in config["trained"].get("perceptual", {}).values():
+        assert loss["file_sha256"][:16] in card
+        assert loss["file_says"]["source"] in card
+    spec = methods.get(config["method"])
+    for text in (*spec.deviations, *config["recipe"]["deviations"], *declared_since(spec, config)):
+        assert f"- {text}\n" in card

@@ -37,7 +37,7 @@ METHODS = (
         deviations=(
             "re-implementation: generator and critic after the public description of the CPCE code",
             "no padding, as in the official code: four valid convolutions and four transposed ones keep the grid",
-            "the expanding path begins with the last contracting map after its ReLU; the maps it conveys are taken before",
+            "the expanding path begins with the last contracting map after its ReLU; those conveyed are taken before",
             "initialisation of He et al. 2015; the last layer starts positive, lest its ReLU be dead from the start",
             "slices in the plane that is degraded; one file of weights for every slice",
             "the paper's phi[G(I_HR)] and the sign of its adversarial loss are slips: phi(I_HR) and -E[D(G)] are used",
