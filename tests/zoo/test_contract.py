@@ -20,7 +20,8 @@ class Contract:
     """What the suite must know of a network beyond its `MethodSpec`.
 
     ``small``: constructor arguments of a little one of its kind, and ``margin``: the radius of that one's receptive
-    field. ``start``: arguments with which it starts at the interpolation. ``published``: the count of parameters that
+    field. ``start``: arguments with which it starts at the interpolation, and ``left``: what that one may leave of the
+    input's error when it has learnt a patch. ``published``: the count of parameters that
     the paper, its code or the arithmetic of its layers gives, without the parameters named in ``beyond``.
     """
 
@@ -28,6 +29,7 @@ class Contract:
     small: dict[str, Any]
     margin: int
     start: dict[str, Any] = field(default_factory=dict)
+    left: float = 0.6
     published: int | None = None
     beyond: tuple[str, ...] = ()
 
@@ -49,11 +51,11 @@ CONTRACTS = {
         Contract("densenet_b1u16_r", published=350_904, **MDCSRN_R),
         Contract("mdcsrn_gan_b4u4", published=228_480, **MDCSRN),
         Contract("mdcsrn_gan_b8u4", published=484_512, **MDCSRN),
-        Contract("fsrcnn3d", {"features": 8, "shrunk": 4, "mappings": 1}, 7, {"global_skip": True}),
+        Contract("fsrcnn3d", {"features": 8, "shrunk": 4, "mappings": 1}, 7, {"global_skip": True}, 0.15),
         Contract("srdensenet3d", {"blocks": 2, "units": 3, "growth": 6}, 8, {"global_skip": True}),
         Contract("srresnet3d", {"filters": 8, "blocks": 1}, 12, {"global_skip": True}),
-        Contract("gan_cpce", {"filters": 8}, 8, {"shortcut": True}, 62_016),
-        Contract("gan_circle", {"widths": (12, 8, 6)}, 6, {"zero_start": True, "dropout": 0.0}),
+        Contract("gan_cpce", {"filters": 8}, 8, {"shortcut": True}, 0.2, published=62_016),
+        Contract("gan_circle", {"widths": (12, 8, 6)}, 6, {"zero_start": True, "dropout": 0.0}, 0.25),
         Contract("soup_single_2", **SOUP),
         Contract("soup_single_3", **SOUP),
         Contract("soup_single_4", **SOUP),
@@ -297,6 +299,30 @@ def patch_pair(spec):
     return lr, hr, repeated
 
 
+AS_PUBLISHED = {"fsrcnn3d": 4e-3, "gan_circle": 4e-3, "gan_cpce": 1e-2}
+"""Cheap networks and the rate at which they learn a patch as the papers build them, without a declared start."""
+
+
+def spread_left(spec, steps, rate):
+    """How much of HR's mean absolute deviation from its mean the paper's own construction leaves, the rate falling.
+
+    Intensities are positive, as magnitudes are: a network that ends in a ReLU can give nothing else.
+    """
+    network = build_network(spec).train()
+    forward = forward_of(spec, network)
+    lr, hr, _ = patch_pair(spec)
+    darkest = torch.minimum(lr.min(), hr.min())
+    lr, hr = lr - darkest, hr - darkest
+    optimiser = torch.optim.Adam(network.parameters(), rate)
+    for step in range(steps):
+        optimiser.param_groups[0]["lr"] = rate * (1 - step / steps)
+        loss = (forward(lr) - hr).abs().mean()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    return float((forward(lr) - hr).abs().mean().detach() / (hr - hr.mean()).abs().mean())
+
+
 def share_left(spec, start, steps, lr_rate):
     """How much of the input's mean absolute error a network leaves after learning one patch."""
     network = build_network(spec, start).train()
@@ -313,7 +339,12 @@ def share_left(spec, start, steps, lr_rate):
 
 @pytest.mark.parametrize("name", one_of_a_kind(TRAINED))
 def test_a_patch_can_be_learnt_by_heart(name):
-    assert share_left(small_spec(name), CONTRACTS[name].start, 100, 4e-3) < 0.6
+    assert share_left(small_spec(name), CONTRACTS[name].start, 100, 4e-3) < CONTRACTS[name].left
+
+
+@pytest.mark.parametrize("name", AS_PUBLISHED)
+def test_the_papers_own_construction_learns_a_patch_by_heart(name):
+    assert spread_left(small_spec(name), 100, AS_PUBLISHED[name]) < 0.25
 
 
 @pytest.mark.slow
