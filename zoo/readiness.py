@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from mrsr_bench import UserError
 from mrsr_bench.zoo.discriminators import build_discriminator
 from mrsr_bench.zoo.patches import Box, check_patch
+from mrsr_bench.zoo.perceptual import PerceptualLoss
 from mrsr_bench.zoo.players import judged_patch
 from mrsr_bench.zoo.recipe import Recipe, Stage
 
@@ -69,7 +70,7 @@ def check_training(
         if stage.kind != "supervised":
             _check_judge(stage, val)
         loss = (perceptual or {}).get(stage.name)
-        if loss is not None and hasattr(loss, "check"):
+        if isinstance(loss, PerceptualLoss):
             loss.check(judged_patch(stage))
         if processes > 1 and (stage.kind != "supervised" or stage.batch % processes):
             raise UserError(
