@@ -358,11 +358,14 @@ def test_recipes_are_the_papers_and_say_where_they_are_not():
     assert (gan.perceptual.backbone, gan.perceptual.layer, gan.perceptual.activated) == ("vgg19", "conv5_4", False)
     assert set(gan.perceptual.planes) == {"axial", "sagittal", "coronal"}
     assert recipes["quick_gan"].stages[0] == recipes["quick"].stages[0]
-    assert dict(recipes["long"].stages[-1].losses) == {"mse": 1.0}, "it ends on the paper's loss"
+    assert recipes["thick_gan"].stages[0] == recipes["thick"].stages[0]
+    for name in ("long", "thick"):
+        assert dict(recipes[name].stages[-1].losses) == {"mse": 1.0}, "it ends on the paper's loss"
     for name, recipe in recipes.items():
         as_published = name.startswith("paper") or name.endswith("rrdb")
-        assert recipe.regrid == ("cubic" if as_published else "linear")
-        assert as_published or any("linearly" in deviation for deviation in recipe.deviations), name
+        kind, said = ("nearest", "repeating its slices") if "thick" in name else ("linear", "linearly")
+        assert recipe.regrid == ("cubic" if as_published else kind)
+        assert as_published or any(said in deviation for deviation in recipe.deviations), name
         assert recipe.deviations, name
         if name.endswith("rrdb"):
             assert all(recipe.stages[0].patch[2] % factor == 0 for factor in range(2, 7))

@@ -25,13 +25,15 @@ RECIPES = {
     "quick": "recipes/quick.yaml",
     "long": "recipes/long.yaml",
     "tune": "recipes/tune.yaml",
+    "thick": "recipes/thick.yaml",
 }
-SINGLE_RECIPES = RECIPES | {"tune": "recipes/tune_single.yaml"}
-GAN_RECIPES = {"paper": "recipes/paper_gan.yaml", "quick": "recipes/quick_gan.yaml"}
+SINGLE_RECIPES = RECIPES | {"tune": "recipes/tune_single.yaml", "tune_thick": "recipes/tune_single_thick.yaml"}
+GAN_RECIPES = {"paper": "recipes/paper_gan.yaml", "quick": "recipes/quick_gan.yaml", "thick": "recipes/thick_gan.yaml"}
 RRDB_RECIPES = {"paper": "recipes/paper_rrdb.yaml", "quick": "recipes/quick_rrdb.yaml"}
 WIRING = "the wiring is that of the authors' released network; the paper leaves it open"
 BEGINNING = (
-    "He initialisation, first layers blind to constants, the last convolution of a module at a thousandth of it: "
+    "He initialisation, in the backbone a fifth of it beside the identity (but not in the weights that ship for thin "
+    "slices), first layers blind to constants, the last convolution of a module at a thousandth of it: "
     "training starts at the interpolation",
     "subject-wise split instead of shuffled patches, thick and thin slices have weights of their own",
 )
