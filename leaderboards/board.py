@@ -2,7 +2,8 @@
 
 A *table* holds what may be compared: one protocol (by hash), dataset, split and seed. Its subjects are those that most
 entries have. An entry that misses a value of one of them, or that a later one of the same method and contact replaces,
-stands in the table without a rank and with the reason; nothing is left out. A *method* is a name and a contact.
+stands in the table without a rank and with the reason; nothing is left out. Nor is anybody ranked where no difference
+could be significant, or who has nobody to be compared with. A *method* is a name and a contact.
 """
 
 from __future__ import annotations
@@ -329,23 +330,34 @@ def _rank(table: Table) -> None:
             missing = [subject for subject in table.subjects if subject not in known]
             if orders:
                 entry.missing = len(missing)
-            if missing and spec.name == PRIMARY and entry.unranked is None:
+            if missing and orders and entry.unranked is None:
                 entry.unranked = f"no {spec.name} for {len(missing)} of {len(table.subjects)} subjects"
             if not missing and not entry.superseded:
                 complete[entry.id] = {subject: known[subject] for subject in table.subjects}
-        ranking = (
-            rank(complete, higher_is_better=spec.direction == "higher")
-            if complete
-            else Ranking((), (), f"no entry has {spec.name} of all {len(table.subjects)} subjects")
-        )
+        ranking = _ranking(complete, spec, table)
         places = {found.method: found.rank for found in ranking.ranks}
         for entry in table.entries:
             entry.ranks[spec.name] = places.get(entry.id)
-        if spec.name == PRIMARY and not ranking.groups:
+        if orders and not ranking.groups:
             for entry in table.entries:
                 entry.unranked = entry.unranked or ranking.reason
         by_method = {entry.id: entry.method for entry in table.entries}
         table.rankings[spec.name] = _renamed(ranking, by_method)
+
+
+def _ranking(complete: Mapping[str, Mapping[str, float | None]], spec: MetricSpec, table: Table) -> Ranking:
+    """Ranks of the complete entries; none, and a reason, where nobody could be told from anybody else."""
+    if not complete:
+        return Ranking((), (), f"no entry has {spec.name} of all {len(table.subjects)} subjects")
+    found = rank(complete, higher_is_better=spec.direction == "higher")
+    reason = found.reason
+    if reason is None and len(complete) == 1:
+        alone = len({entry.method for entry in table.entries}) == 1
+        others = f"no other method has {spec.name} of all {len(table.subjects)} subjects"
+        reason = "alone in its table" if alone else others
+    if reason is None:
+        return found
+    return Ranking(tuple(replace(r, rank=None) for r in found.ranks), (), reason)
 
 
 def _renamed(ranking: Ranking, names: Mapping[str, str]) -> Ranking:

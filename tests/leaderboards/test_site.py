@@ -9,37 +9,18 @@ import re
 import shlex
 import threading
 import urllib.request
-from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import made_up
 import numpy as np
 import pytest
+from page import Page
 
 from mrsr_bench import UserError
 from mrsr_bench.leaderboards import board, exports, plots, site, slices
 
 FEW = made_up.few()
-
-
-class Page(HTMLParser):
-    """What a browser would make of a page: tags with attributes, and the text."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.text = ""
-        self.feed(path.read_text(encoding="utf-8"))
-
-    def handle_starttag(self, tag, attributes):
-        self.tags.append((tag, dict(attributes)))
-
-    def handle_data(self, data):
-        self.text += data
-
-    def all(self, attribute: str) -> list[str]:
-        return [found for _, attributes in self.tags if (found := attributes.get(attribute)) is not None]
 
 
 @pytest.fixture(scope="module")

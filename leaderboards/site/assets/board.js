@@ -57,6 +57,8 @@
       const matching = fitting.length;
       const shown = state.all ? matching : Math.min(matching, SHOWN_AT_FIRST);
       body.replaceChildren(...fitting.slice(0, shown));
+      const byRank = state.sort === null || heads[state.sort].classList.contains("rank");
+      table.classList.toggle("ungrouped", !byRank || matching < rows.length);
       status.textContent = `${shown} of ${rows.length} rows shown` + (matching > shown ? `, ${matching} match` : "");
       more.hidden = matching <= shown;
       more.textContent = `Show all ${matching}`;
