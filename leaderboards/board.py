@@ -26,6 +26,9 @@ from mrsr_bench.leaderboards.schema import Submission, read_submissions
 PRIMARY = "psnr"
 """The metric whose ranks order a table and make its tie groups."""
 
+LONGEST_REASON = 120
+"""Characters of a reason below a table."""
+
 _CONTRASTS = {
     word: name
     for name, words in {
@@ -82,7 +85,10 @@ class Entry:
 
 @dataclass
 class Table:
-    """What may be compared. ``columns`` are the metrics shown; ``factor`` is None where the protocol is not ours."""
+    """What may be compared; ``factor`` is None where the protocol is not ours.
+
+    ``columns`` are the metrics shown, ``without`` those that the protocol names and no entry has, with the reason.
+    """
 
     key: TableKey
     id: str
@@ -100,6 +106,7 @@ class Table:
     columns: tuple[MetricSpec, ...] = ()
     rankings: dict[str, Ranking] = field(default_factory=dict)
     unknown_metrics: tuple[str, ...] = ()
+    without: tuple[tuple[str, str], ...] = ()
 
     @property
     def factor_text(self) -> str:
@@ -118,6 +125,11 @@ class Table:
         if spec is None or entry.ranks.get(spec.name) is None:
             return 0
         return sum(other.ranks.get(spec.name) == entry.ranks[spec.name] for other in self.entries)
+
+    def lacking(self, entry: Entry, metric: str) -> int:
+        """How many of the table's subjects have no value of ``metric`` in ``entry``."""
+        known = known_values(entry, metric)
+        return sum(subject not in known for subject in self.subjects)
 
 
 @dataclass
@@ -253,6 +265,8 @@ def _table(key: TableKey, submissions: Sequence[Submission]) -> Table:
     wanted = [*(ours.metrics if ours is not None else ()), *specs]
     table.columns = tuple(specs[name] for name in dict.fromkeys(wanted) if name in present and name in specs)
     table.unknown_metrics = tuple(name for name in present if name not in specs)
+    named = ours.metrics if ours is not None and known else ()
+    table.without = tuple((name, _why_none(table.entries, name)) for name in named if name not in present)
     table.subjects = _common_subjects(table.entries)
     _fill_intervals(table)
     _rank(table)
@@ -275,6 +289,18 @@ def _metric_specs() -> Mapping[str, MetricSpec]:
     from mrsr_bench.benchmarks.metrics import metrics
 
     return {spec.name: spec for spec in metrics.all()}
+
+
+def _why_none(entries: Sequence[Entry], metric: str) -> str:
+    """What most entries say of their missing ``metric``."""
+    reasons = Counter(essential(entry.reason(metric) or "no reason is given") for entry in entries)
+    return min(reasons, key=lambda reason: (-reasons[reason], reason))
+
+
+def essential(reason: str) -> str:
+    """A reason without what to do about it, which is for whoever runs the method."""
+    first = re.split(r"; | and MRSR_BENCH_| and their download |: the parameters ", reason)[0]
+    return first if len(first) <= LONGEST_REASON else f"{first[:LONGEST_REASON]}..."
 
 
 def _mark_superseded(entries: Sequence[Entry]) -> None:

@@ -42,6 +42,11 @@ MARKER = ".mrsr-bench-site"
 FOLDER = Path(__file__).parent / "site"
 MATRIX = Path(__file__).parent / "matrix.json"
 """Our own degradation matrix, which a site shows unless it is given another."""
+DATASETS = Path(__file__).parent / "datasets.json"
+"""What datasets without a name in the registry are, by name; of others the site says nothing."""
+BY_SUBJECT = ("psnr", "ssim", "nrmse")
+MOST_CELLS = 3000
+"""Of a table by subject in a page; a larger one is in the data alone."""
 _DECIMALS = {"psnr": 2, "psnr_slice": 2, "psnr_volume": 2, "niqe": 2, "ma": 2, "pi": 2, "piqe": 1}
 
 
@@ -165,6 +170,7 @@ def _environment() -> Environment:
         finalize=finalize,
     )
     env.filters.update(number=number, link=safe_link, training=exports.training_data, count=count, duration=duration)
+    env.filters["checkout"] = checkout
     env.globals.update(
         version=__version__,
         alpha=ALPHA,
@@ -175,6 +181,8 @@ def _environment() -> Environment:
         saturated=round(100 * DIFFERENCE_RANGE),
         interval=interval_text,
         run_line=run_line,
+        by_subject=by_subject,
+        about_datasets=json.loads(DATASETS.read_text(encoding="utf-8")),
     )
     return env
 
@@ -187,7 +195,7 @@ def number(value: float | None, spec: MetricSpec) -> str:
 
 
 def count(value: float | None) -> str:
-    """A number of parameters, seconds or megabytes, short."""
+    """A number of parameters or days, short."""
     if value is None:
         return "–"
     for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
@@ -196,9 +204,25 @@ def count(value: float | None) -> str:
     return f"{value:.3g}"
 
 
-def duration(hours: float) -> str:
-    """Hours of training, or minutes where that reads better."""
-    return f"{60 * hours:.2g} minutes" if hours < 1 else f"{hours:.3g} hours"
+def duration(seconds: float | None) -> str:
+    """A time in the unit that reads best."""
+    if seconds is None:
+        return "–"
+    for unit, size, most in (("s", 1, 99.5), ("min", 60, 99.5), ("h", 3600, 47.5)):
+        if seconds < most * size:
+            return f"{seconds / size:.2g} {unit}"
+    return f"{count(seconds / 86400)} days"
+
+
+def checkout(commit: str) -> str:
+    """A commit as a reader knows it, and whether files differed from it."""
+    return f"{commit[:12]}{' with local changes' if commit.endswith('+') else ''}"
+
+
+def by_subject(table: Table) -> tuple[MetricSpec, ...]:
+    """The metrics that a table's page shows subject by subject; none where that would be too much for a page."""
+    shown = tuple(spec for spec in table.columns if spec.name in BY_SUBJECT)
+    return shown if len(shown) * len(table.entries) * len(table.subjects) <= MOST_CELLS else ()
 
 
 def interval_text(entry: Entry, spec: MetricSpec) -> str:
@@ -214,8 +238,11 @@ def safe_link(address: str | None) -> str | None:
 
 def run_line(table: Table, entry: Entry) -> str | None:
     """The command that runs a method as it was submitted; None if its weights cannot be had."""
+    from mrsr_bench.benchmarks.datasets import datasets
+
     one = entry.submission
-    words = ["mrsr-bench", "run", "--model", one.method, "--dataset", table.dataset, "--protocol", table.protocol]
+    place = table.dataset if table.dataset in datasets.names() else f"PATH/{table.dataset}"
+    words = ["mrsr-bench", "run", "--model", one.method, "--dataset", place, "--protocol", table.protocol]
     words += ["--split", table.split]
     weights = one.weights
     if weights is not None and weights.repository is not None:

@@ -213,7 +213,7 @@ def test_the_command_of_a_method_is_one_line_that_a_shell_reads_as_words():
     line = site.run_line(found.tables[0], found.tables[0].entries[0])
     words = shlex.split(line)
     assert words[:4] == ["mrsr-bench", "run", "--model", "x; rm -rf ~ #"]
-    assert words[5] == "$(reboot)"
+    assert words[5] == "PATH/$(reboot)"
     assert words[words.index("--split") + 1] == "test"
     assert words[-1] == f"hf:someone/net@{'a' * 40}"
 
@@ -225,7 +225,7 @@ def test_the_page_of_a_method_says_whom_to_ask_and_how_long_it_learnt(tmp_path):
     (one,), (other,) = (list((tmp_path / "site/methods").glob(f"{name}-*.html")) for name in ("cubic", "net"))
     assert "the maintainers; ask by opening an issue" in Page(one).text
     assert "someone@example.org" in Page(other).text
-    assert "15 minutes" in Page(other).text
+    assert "15 min" in Page(other).text
 
 
 def test_the_pictures_of_an_alias_are_those_of_the_method_it_stands_for():
