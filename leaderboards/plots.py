@@ -12,13 +12,20 @@ from mrsr_bench.benchmarks.metric import MetricSpec
 from mrsr_bench.leaderboards.board import Entry, Table, known_values
 
 WIDTH, HEIGHT = 640, 400
-LEFT, RIGHT, TOP, BOTTOM = 64, 16, 16, 52
+LEFT, RIGHT, TOP, BOTTOM = 84, 16, 16, 56
 LABELLED = 10
 """Points that get their name written beside them: more would lie over each other."""
+MOST_NAMELESS = 30
+"""Points without a name in the plot that a list below it names."""
 MAX_LINES = 8
 """Lines of one plot: as many as there are colours to tell them apart."""
-_CHARACTER = 6.4
-"""Width of a character of a label, in the units of the plot."""
+MOST_TICKS = 6
+"""Labels of a logarithmic axis."""
+_LINE = {"wide": 13.0, "phone": 19.0}
+"""Height of a line of text in the units of the plot: on a phone a plot is small, so its text is large in it. As in
+the style sheet."""
+_CHARACTER = 0.55
+"""Width of a character, as a share of the height of its line."""
 
 
 class Tick(NamedTuple):
@@ -30,7 +37,10 @@ class Tick(NamedTuple):
 
 @dataclass(frozen=True)
 class Mark:
-    """A point: place in the plot, whose it is, which page tells more, and whether it is in the first tie group."""
+    """A point: place in the plot, whose it is, which page tells more, and whether it is in the first tie group.
+
+    ``wide`` and ``phone`` are the sides on which its name stands on such a screen; None: there is no room.
+    """
 
     x: float
     y: float
@@ -39,8 +49,8 @@ class Mark:
     text: str
     first: bool
     solid: bool
-    written: bool
-    left: bool
+    wide: str | None
+    phone: str | None
 
 
 @dataclass(frozen=True)
@@ -94,7 +104,8 @@ class _Scale:
 
     def ticks(self) -> tuple[Tick, ...]:
         if self.log:
-            decades = range(math.ceil(math.log10(self.low) - 1e-9), math.floor(math.log10(self.high) + 1e-9) + 1)
+            first, last = math.ceil(math.log10(self.low) - 1e-9), math.floor(math.log10(self.high) + 1e-9)
+            decades = range(first, last + 1, math.ceil((last - first + 1) / MOST_TICKS))
             return tuple(Tick(self.at(10.0**power), _short(10.0**power)) for power in decades)
         step = _step(self.high - self.low)
         first, last = math.ceil(self.low / step - 1e-9), math.floor(self.high / step + 1e-9)
@@ -108,6 +119,8 @@ def _step(extent: float) -> float:
 
 
 def _short(value: float) -> str:
+    if value >= 1e12:
+        return f"{value / 1e12:g} T"
     if value >= 1e9:
         return f"{value / 1e9:g} G"
     if value >= 1e6:
@@ -168,21 +181,17 @@ def _scatter(
     up = _scale([y for _, _, y in known], HEIGHT - BOTTOM, TOP)
     marks: list[Mark] = []
     places = [(across.at(x), up.at(y)) for _, x, y in known]
-    taken: list[tuple[float, float, float]] = []
-    for (entry, x, y), (at, height) in zip(known, places, strict=True):
-        name = entry.submission.method[:24]
-        side = _free_side((at, height), _CHARACTER * len(name), taken, places) if len(taken) < LABELLED else None
-        written, left = side is not None, side == "left"
-        if side is not None:
-            taken.append((*_span(at, _CHARACTER * len(name), side), height))
+    names = [entry.submission.method[:24] for entry, _, _ in known]
+    sides = {screen: _sides(names, places, line) for screen, line in _LINE.items()}
+    for (entry, x, y), (at, height), name, wide, phone in zip(known, places, names, *sides.values(), strict=True):
         text = f"{entry.submission.method}: {spec.name} {y:.4g}, {x_label.split(' (')[0]} {_short(x)}"
         marks.append(
             Mark(
                 *(round(at, 1), round(height, 1), name, f"methods/{entry.method}.html", text),
                 first=entry.ranks.get(spec.name) == 1,
                 solid=entry.submission.badge == "re-run",
-                written=written,
-                left=left,
+                wide=wide,
+                phone=phone,
             )
         )
     reasons = {"without such a value": len(whole) - len(known), "without all subjects": len(found) - len(whole)}
@@ -202,6 +211,19 @@ def _scatter(
     )
 
 
+def _sides(names: Sequence[str], places: Sequence[tuple[float, float]], line: float) -> list[str | None]:
+    """The side of its mark on which each name stands, in text of so high a line; None where there is no room."""
+    sides: list[str | None] = []
+    taken: list[tuple[float, float, float]] = []
+    for name, place in zip(names, places, strict=True):
+        long = _CHARACTER * line * len(name)
+        side = _free_side(place, long, taken, places, line) if len(taken) < LABELLED else None
+        sides.append(side)
+        if side is not None:
+            taken.append((*_span(place[0], long, side), place[1]))
+    return sides
+
+
 def _span(at: float, long: float, side: str) -> tuple[float, float]:
     """From where to where the text beside a mark goes."""
     return (at - 9 - long, at - 9) if side == "left" else (at + 9, at + 9 + long)
@@ -212,6 +234,7 @@ def _free_side(
     long: float,
     labels: Sequence[tuple[float, float, float]],
     marks: Sequence[tuple[float, float]],
+    line: float,
 ) -> str | None:
     """On which side of a mark its name lies over no other name, no mark and no edge; None if on neither."""
     at, height = place
@@ -220,28 +243,36 @@ def _free_side(
         if (
             start >= LEFT
             and end <= WIDTH - RIGHT
-            and all(abs(height - h) > 13 or start > b or end < a for a, b, h in labels)
-            and all(abs(height - y) > 10 or x < start - 6 or x > end + 6 for x, y in marks)
+            and all(abs(height - h) > line or start > b or end < a for a, b, h in labels)
+            and all(abs(height - y) > line / 2 + 5 or x < start - 6 or x > end + 6 for x, y in marks)
         ):
             return side
     return None
 
 
-def family_of(protocol: str) -> str | None:
-    """What a protocol's name is without the factor at its end: thick-4 is one of thick; None where it has none."""
-    found = re.fullmatch(r"(.+)-\d+", protocol)
-    return found[1] if found else None
+def family_of(table: Table) -> tuple[str, str, str] | None:
+    """What tables share that differ in their factor alone: name, degradation and degraded axes; None without a factor.
+
+    The name is the protocol's without the factor at its end, so that a paper's protocols stay apart from ours: thick-4
+    is one of thick, inplane-1x4x1 one of inplane-1xNx1.
+    """
+    found = re.fullmatch(r"(.+)-(\d+(?:x\d+)*x?)", table.protocol)
+    if found is None or table.factor is None or all(f == 1 for f in table.factor):
+        return None
+    axes = "x".join("1" if f == 1 else "N" for f in table.factor)
+    name = f"{found[1]}-{axes}" if found[2].count("x") == 2 else found[1]
+    return name, table.degradation, axes
 
 
 def over_factors(tables: Sequence[Table]) -> list[Plot]:
     """One plot for each family of protocols that differ in their factor alone, on the same dataset, split and seed."""
-    families: dict[tuple[str, str, str, int], list[Table]] = {}
+    families: dict[tuple[tuple[str, str, str], str, str, int], list[Table]] = {}
     for table in tables:
-        family = family_of(table.protocol)
-        if family is not None and table.factor is not None and table.ranked_by is not None:
+        family = family_of(table)
+        if family is not None and table.ranked_by is not None:
             families.setdefault((family, table.dataset, table.split, table.seed), []).append(table)
     plots: list[Plot] = []
-    for (family, dataset, split, _), members in families.items():
+    for ((family, _, _), dataset, split, _), members in families.items():
         plot = _lines(f"{family} on {dataset} ({split})", f"plot-factor-{len(plots)}", members)
         if plot is not None:
             plots.append(plot)
@@ -281,9 +312,8 @@ def _lines(title: str, id_: str, tables: Sequence[Table]) -> Plot | None:
     if spec is None:
         return None
     chosen_tables, subjects = _comparable(tables, spec)
-    by_method = _points(chosen_tables, spec.name, subjects)
-    drawn = {method: points for method, points in by_method.items() if len({x for x, _, _ in points}) > 1}
-    if not drawn:
+    drawn = _points(chosen_tables, spec.name, subjects)
+    if all(len({x for x, _, _ in points}) < 2 for points in drawn.values()):
         return None
     sign = -1 if spec.direction == "higher" else 1
     order = sorted(drawn, key=lambda m: (-len(drawn[m]), sign * sum(y for _, y, _ in drawn[m]) / len(drawn[m])))
@@ -301,7 +331,7 @@ def _lines(title: str, id_: str, tables: Sequence[Table]) -> Plot | None:
         )
         lines.append(Line(name, f"methods/{method}.html", colour, placed))
     left_out = len({entry.method for table in tables for entry in table.entries}) - len(chosen)
-    of = f"{len(subjects)} subject{'s' if len(subjects) != 1 else ''} that all these factors have"
+    of = f"{'one subject' if len(subjects) == 1 else f'{len(subjects)} subjects'} that all these factors have"
     factors = sorted({x for x, _ in known})
     return Plot(
         id=id_,
@@ -314,5 +344,5 @@ def _lines(title: str, id_: str, tables: Sequence[Table]) -> Plot | None:
         y_ticks=up.ticks(),
         lines=tuple(lines),
         omitted=f"Means over the {of}"
-        + (f". Not drawn: {left_out} more (too many lines, a single factor, other subjects)" if left_out else ""),
+        + (f". Not drawn: {left_out} more (too many lines, other subjects)" if left_out else ""),
     )

@@ -182,6 +182,7 @@ def _environment() -> Environment:
         interval=interval_text,
         run_line=run_line,
         by_subject=by_subject,
+        most_nameless=plots.MOST_NAMELESS,
         about_datasets=json.loads(DATASETS.read_text(encoding="utf-8")),
     )
     return env

@@ -279,7 +279,7 @@ def test_a_curve_over_factors_is_of_the_same_subjects_at_each():
     shown = [float(re.search(r"psnr ([\d.]+)", text)[1]) for *_, text in plot.lines[0].points]
     wanted = [one.scores["psnr"].per_subject[head] for one in (few[0], many, few[1])]
     assert shown == pytest.approx(wanted, abs=5e-3)
-    assert plot.omitted == "Means over the 1 subject that all these factors have"
+    assert plot.omitted == "Means over the one subject that all these factors have"
 
 
 def test_a_table_that_shares_no_subject_is_not_in_the_curve():
@@ -290,11 +290,11 @@ def test_a_table_that_shares_no_subject_is_not_in_the_curve():
 
 
 def test_a_name_in_a_plot_lies_over_no_mark():
-    apart = plots._free_side((200, 100), 60, [], [(200, 100)])
+    apart = plots._free_side((200, 100), 60, [], [(200, 100)], 13)
     assert apart == "right"
-    assert plots._free_side((200, 100), 60, [], [(200, 100), (240, 104)]) == "left"
-    assert plots._free_side((200, 100), 60, [(130, 180, 100)], [(200, 100), (240, 104)]) is None
-    assert plots._free_side((plots.WIDTH - 30, 100), 60, [], []) == "left"
+    assert plots._free_side((200, 100), 60, [], [(200, 100), (240, 104)], 13) == "left"
+    assert plots._free_side((200, 100), 60, [(130, 180, 100)], [(200, 100), (240, 104)], 13) is None
+    assert plots._free_side((plots.WIDTH - 30, 100), 60, [], [], 13) == "left"
 
 
 def test_an_empty_board_still_makes_a_site(tmp_path):
