@@ -120,12 +120,12 @@ def _step(extent: float) -> float:
 
 def _short(value: float) -> str:
     if value >= 1e12:
-        return f"{value / 1e12:g} T"
+        return f"{value / 1e12:.3g} T"
     if value >= 1e9:
-        return f"{value / 1e9:g} G"
+        return f"{value / 1e9:.3g} G"
     if value >= 1e6:
-        return f"{value / 1e6:g} M"
-    return f"{value / 1e3:g} k" if value >= 1e3 else f"{value:g}"
+        return f"{value / 1e6:.3g} M"
+    return f"{value / 1e3:.3g} k" if value >= 1e3 else f"{value:.3g}"
 
 
 def _scale(values: Sequence[float], start: float, stop: float, *, log: bool = False) -> _Scale:
@@ -184,7 +184,7 @@ def _scatter(
     names = [entry.submission.method[:24] for entry, _, _ in known]
     sides = {screen: _sides(names, places, line) for screen, line in _LINE.items()}
     for (entry, x, y), (at, height), name, wide, phone in zip(known, places, names, *sides.values(), strict=True):
-        text = f"{entry.submission.method}: {spec.name} {y:.4g}, {x_label.split(' (')[0]} {_short(x)}"
+        text = f"{entry.submission.method}: {spec.name} {y:.4g}, {re.split(r',| [(]', x_label)[0]} {_short(x)}"
         marks.append(
             Mark(
                 *(round(at, 1), round(height, 1), name, f"methods/{entry.method}.html", text),

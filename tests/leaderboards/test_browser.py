@@ -187,6 +187,33 @@ def test_axe_finds_nothing(page, address, built, theme):
         assert found == [], f"{name} ({theme})"
 
 
+def test_no_word_however_long_makes_a_page_wider_than_the_screen(page, tmp_path):
+    word = "w" * 990
+    long = made_up.submission("n" * 90, description=word, paper=word, dataset="d" * 90)
+    training = {**made_up.content()["training"], "terms": word, "other_data": word}
+    odd = made_up.submission("odd", description=word, training=training, hardware={"cpu": word})
+    results = made_up.store(tmp_path / "results", [long, odd, made_up.submission("small", subjects=3)])
+    site.build(tmp_path / "site", results=results, pictures=())
+    for size in (PHONE, DESKTOP):
+        page.set_viewport_size(size)
+        for path in sorted((tmp_path / "site").rglob("*.html")):
+            page.goto(path.as_uri())
+            assert page.evaluate("document.documentElement.scrollWidth") <= size["width"], path.name
+
+
+def test_bars_of_tie_groups_stand_only_in_order_of_rank(page, address, built):
+    page.goto(address + next(f"tasks/{path.name}" for path in built.glob("tasks/kspace-2x2x1--brain_t1*.html")))
+    bar = "getComputedStyle(document.querySelector('tr.group-odd > :first-child')).boxShadow"
+    assert page.evaluate(bar) != "none"
+    page.get_by_role("button", name="nrmse").click()
+    assert page.evaluate(bar) == "none"
+    page.get_by_role("button", name="Rank").click()
+    assert page.evaluate(bar) != "none"
+    page.locator("form.filters input[name=q]").fill("good")
+    page.locator("[role=status]", has_text="1 of ").first.wait_for()
+    assert page.evaluate(bar) == "none"
+
+
 def test_nothing_is_wider_than_a_phone(page, address, built):
     page.set_viewport_size(PHONE)
     for name in pages_of(built):

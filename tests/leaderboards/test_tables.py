@@ -109,8 +109,8 @@ def test_a_changed_checkout_is_shown_as_such(tmp_path, commit, shown):
 def test_a_mean_over_other_subjects_says_so_on_every_page_and_sorts_last(tmp_path):
     pages(tmp_path, made_up.submission("net", subjects=9), made_up.submission("part", subjects=2))
     for page in (task_of(tmp_path), Page(tmp_path / "results.html")):
-        assert "n = 2" in page.text
-        assert "7 of 9 subjects missing" in page.text
+        assert "n = 2 of 9" in page.text
+        assert "no psnr for 7 of 9 subjects" in page.text
         assert "n = 9" not in page.text
     values = Page(tmp_path / "results.html").all("data-v")
     part = made_up.submission("part", subjects=2).scores["psnr"].mean
