@@ -315,6 +315,7 @@ def _method_page(method: Method, board: Board, stacks: Sequence[Stack]) -> dict[
         "latest": latest,
         "zoo": facts_of(method.name) if latest.source.package == OURS else None,
         "pictures": _pictures_of(method.name, latest, stacks),
+        "why_no_pictures": _why_no_pictures(method.name, latest, stacks),
         "standings": standings,
     }
 
@@ -326,6 +327,19 @@ def _pictures_of(name: str, latest: Submission, stacks: Sequence[Stack]) -> list
     return [
         (stack, stack.pictures[0], picture) for stack in stacks for picture in stack.pictures if picture.method == name
     ]
+
+
+def _why_no_pictures(name: str, latest: Submission, stacks: Sequence[Stack]) -> str:
+    """Why the page of a method shows none, where it does not."""
+    if not stacks:
+        return "this site was built without pictures"
+    if latest.source.package != OURS:
+        return "its code is not in this package, and what comes from elsewhere is not run to build a page"
+    if latest.weights is not None and not latest.weights.shipped:
+        return "its weights do not ship with the package"
+    reasons = [stack.missing[name] for stack in stacks if name in stack.missing]
+    drawn = ", ".join(stack.task for stack in stacks)
+    return reasons[0] if reasons else f"so that a site is soon built, it draws {drawn} alone, and not every method"
 
 
 def _write_data(folder: Path, board: Board) -> None:
