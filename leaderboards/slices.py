@@ -31,7 +31,7 @@ MODELS = (
     *("srgan_aniso_4x", "srresnet2d_aniso_4x", "srgan_aniso_8x", "srresnet2d_aniso_8x"),
 )
 """Interpolations first, the best of each task last: that is what the viewer shows beside HR at first."""
-TOO_SLOW = {"srresnet3d": 60}
+TOO_SLOW = {"srresnet3d": 80}
 """Methods of those tasks that would hold up the building of a site: seconds of one processor for one head."""
 SLICES = 12
 EXTENT = (0.2, 0.85)
