@@ -97,7 +97,7 @@ class Admission:
         """Load a method; one that cannot take part becomes an entrant with an error."""
         entrant = Entrant(name, device="cpu" if spec.kind == "interpolation" else self.device)
         try:
-            method = self._load(name, spec, entrant.device)
+            method = self.load(name, spec, entrant.device)
         except UserError as error:
             entrant.error = str(error)
             return entrant
@@ -116,7 +116,12 @@ class Admission:
         )
         return entrant
 
-    def _load(self, name: str, spec: MethodSpec, device: str) -> LoadedMethod:
+    def load(self, name: str, spec: MethodSpec, device: str) -> LoadedMethod:
+        """A method with the weights of the protocol's task and the tile layout that the protocol prescribes.
+
+        Raises:
+            UserError: the method does not do the protocol, or its weights are not here.
+        """
         from mrsr_bench.zoo.inference import load_method
 
         if spec.kind == "interpolation":

@@ -152,8 +152,7 @@ def evaluate(request: Request, notify: Notify | None = None) -> Report:
     check_writable(request.out)
     with_torch = bool(networks) or request.device not in ("auto", "cpu")
     degradation = degradations.get(protocol.degradation)
-    simulated = protocol.has_reference and not protocol.of_real_pairs
-    extra = [key for key in EXTRA_METRICS if key in metrics.names()] if simulated else []
+    extra = [key for key in EXTRA_METRICS if key in metrics.names()] if protocol.simulates_lr else []
     keys = dict.fromkeys((*protocol.metrics, *extra))
     specs_of_metrics = {key: metrics.get(key) for key in keys}
     compared = [key for key, spec in specs_of_metrics.items() if spec.reference]

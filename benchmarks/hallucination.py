@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from mrsr_bench import UserError
@@ -55,25 +55,35 @@ def hallucination_check(request: Request, notify: Notify | None = None) -> dict[
     """Band errors and lesions of every method and subject, as a JSON-able object.
 
     Raises:
-        UserError: a name is unknown, a method cannot do the protocol, or no image has room for a lesion.
+        UserError: a name is unknown, the protocol's LR is a real scan, a method cannot do the protocol, or no image
+            has room for a lesion.
     """
     from mrsr_bench.benchmarks.datasets import open_dataset
     from mrsr_bench.benchmarks.degradations import degradations
+    from mrsr_bench.benchmarks.entrants import Admission
     from mrsr_bench.benchmarks.evaluate import by_subject, default_split, model_names
     from mrsr_bench.benchmarks.provenance import choose_device, exact_float32
+    from mrsr_bench.zoo.methods import methods
 
     if not 1 <= request.lesions <= 100:
         raise UserError(f"--lesions is 1 to 100; got {request.lesions}")
     if request.subjects is not None and request.subjects < 1:
         raise UserError(f"--subjects must be at least 1; got {request.subjects}")
     protocol = get_protocol(request.protocol or FIRST_PROTOCOL)
-    loaded = {name: _loaded(name, protocol, choose_device(request.device)) for name in model_names(request.models)}
+    if not protocol.simulates_lr:
+        raise UserError(
+            f"the LR of {protocol.name} is a real scan, so no lesion can be put into it; "
+            "choose a protocol whose LR is made from HR"
+        )
+    specs = {name: methods.get(name) for name in model_names(request.models)}
     dataset = open_dataset(request.dataset, suffix=request.suffix)
     split = request.split or default_split(dataset, protocol)
     subjects = by_subject(dataset.cases(split, seed=request.seed), request.subjects)
     if not subjects:
         raise UserError(f"{dataset.name} has no subject in the split {split}")
     degradation = degradations.get(protocol.degradation)
+    admission = Admission(protocol, degradation, {}, dataset, request.seed, choose_device(request.device))
+    loaded = {name: admission.load(name, spec, admission.device) for name, spec in specs.items()}
     found: dict[str, dict[str, Any]] = {name: {} for name in loaded}
     done, total = 0, len(subjects) * len(loaded)
     with exact_float32():
@@ -96,20 +106,6 @@ def hallucination_check(request: Request, notify: Notify | None = None) -> dict[
         "lesion's norm; bands as the metrics in_band_error and out_of_band_error",
         "methods": [_stated(name, method, found[name]) for name, method in loaded.items()],
     }
-
-
-def _loaded(name: str, protocol: Protocol, device: str) -> LoadedMethod:
-    from mrsr_bench.benchmarks.entrants import task_served
-    from mrsr_bench.zoo.inference import load_method
-    from mrsr_bench.zoo.methods import methods
-
-    spec = methods.get(name)
-    if spec.kind == "interpolation":
-        return load_method(name, task=None)
-    task = task_served(spec, protocol)
-    if task is None:
-        raise UserError(f"{name} does not do {protocol.name}; it does: {', '.join(spec.tasks) or 'nothing yet'}")
-    return load_method(name, task=task, device=device)
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,12 +166,17 @@ def measures(change: FloatArray, added: FloatArray) -> dict[str, float]:
 
 
 def _study(case: Case, degradation: Degradation, protocol: Protocol, request: Request) -> Study:
-    """LR with lesions is LR plus what the degradation makes of them, so that the phantom's LR stays its own."""
+    """LR with lesions is LR plus what the degradation makes of them, so that the phantom's LR stays its own.
+
+    All is in the intensities that the protocol states: 8 bits round the lesions too.
+    """
+    from mrsr_bench.benchmarks.intensities import as_stated, unit_of
     from mrsr_bench.benchmarks.lesions import draw_lesions
     from mrsr_bench.benchmarks.metrics.region import reference_of
 
     hr = case.hr()
-    pair = case.acquire(degradation, protocol.settings, request.seed)
+    acquired = case.acquire(degradation, protocol.settings, request.seed)
+    pair, unit = as_stated(acquired, protocol), unit_of(acquired, protocol)
     reference = reference_of(pair.hr, pair.lr)
     lesions = draw_lesions(pair, reference, request.lesions, subject_seed(request.seed, f"{case.subject}:lesions"))
     start = degradation.geometry(hr.grid, pair.params).start
@@ -183,10 +184,11 @@ def _study(case: Case, degradation: Degradation, protocol: Protocol, request: Re
     for lesion in lesions:
         box = lesion.box(pair.hr.grid, (2.0, 2.0, 2.0))
         whole[tuple(slice(s.start + first, s.stop + first) for s, first in zip(box, start, strict=True))] += (
-            lesion.field(pair.hr.grid, box)
+            unit * lesion.field(pair.hr.grid, box)
         )
     changed = degradation.apply(hr.with_data(whole), pair.params).data - degradation.apply(hr, pair.params).data
-    return Study(pair, reference, degradation, lesions, pair.lr.with_data(pair.lr.data + changed))
+    present = as_stated(replace(acquired, lr=acquired.lr.with_data(acquired.lr.data + changed)), protocol)
+    return Study(pair, reference, degradation, lesions, present.lr)
 
 
 def _stated(name: str, method: LoadedMethod, by_subject: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

@@ -26,6 +26,27 @@ def as_stated(pair: Pair, protocol: Protocol) -> Pair:
     return in_eight_bits(pair) if protocol.eight_bits else pair
 
 
+def unit_of(pair: Pair, protocol: Protocol) -> float:
+    """How much intensity of ``pair`` one unit of `as_stated` is.
+
+    Raises:
+        UserError: 8 bits are asked for and HR is constant.
+    """
+    if not protocol.eight_bits:
+        return 1.0
+    low, high = _range_of(pair)
+    return (high - low) / LEVELS
+
+
+def _range_of(pair: Pair) -> tuple[float, float]:
+    low, high = float(pair.hr.data.min()), float(pair.hr.data.max())
+    if not high > low:
+        raise UserError(
+            f"HR is constant ({low:g} everywhere), so it has no 8-bit scale; expected an image with contrast"
+        )
+    return low, high
+
+
 def in_eight_bits(pair: Pair) -> Pair:
     """HR and LR mapped by one line, HR's minimum to 0 and its maximum to 255, rounded and clipped to whole numbers.
 
@@ -36,11 +57,7 @@ def in_eight_bits(pair: Pair) -> Pair:
     """
     import numpy as np
 
-    low, high = float(pair.hr.data.min()), float(pair.hr.data.max())
-    if not high > low:
-        raise UserError(
-            f"HR is constant ({low:g} everywhere), so it has no 8-bit scale; expected an image with contrast"
-        )
+    low, high = _range_of(pair)
 
     def mapped(volume: Volume) -> Volume:
         return volume.with_data((volume.data.astype(np.float64) - low) * (LEVELS / (high - low)))

@@ -110,8 +110,7 @@ class Protocol:
                 f"the protocol {self.name} has the unknown entries {', '.join(sorted(unknown))}; "
                 "this version can do nothing with them, so it does not run it"
             )
-        simulated = self.has_reference and not self.of_real_pairs
-        if simulated == (self.degradation == _REAL):
+        if self.simulates_lr == (self.degradation == _REAL):
             raise UserError(
                 f"the protocol {self.name} must state reference: none if, and only if, its degradation is {_REAL} "
                 "(or paired, where the real HR is there too)"
@@ -130,6 +129,11 @@ class Protocol:
             f"the protocol {self.name} asks for the {entry} {canonical_json(asked)}; "
             f"this version implements {implemented}"
         )
+
+    @property
+    def simulates_lr(self) -> bool:
+        """Whether LR is made from HR, and not a real scan."""
+        return self.has_reference and not self.of_real_pairs
 
     @property
     def factor(self) -> tuple[float, float, float]:

@@ -10,9 +10,11 @@ import pytest
 from mrsr_bench import UserError, cli
 from mrsr_bench.benchmarks import hallucination, lesions, matrix
 from mrsr_bench.benchmarks.datasets import open_dataset
+from mrsr_bench.benchmarks.datasets.phantom import PhantomDataset
 from mrsr_bench.benchmarks.degradations import degradations
+from mrsr_bench.benchmarks.entrants import protocol_tiling
 from mrsr_bench.benchmarks.metrics.region import reference_of
-from mrsr_bench.benchmarks.protocol import get_protocol
+from mrsr_bench.benchmarks.protocol import get_protocol, protocol_names
 from mrsr_bench.volume import Volume
 from mrsr_bench.zoo.regrid import regrid
 
@@ -192,3 +194,56 @@ def test_mistakes_of_the_check_are_one_sentence(words, capsys):
         cli.main(["hallucinate", "--model", "cubic", "--dataset", "phantom_2mm", *words])
     assert stopped.value.code == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.fixture
+def small_heads(monkeypatch):
+    """The phantom at 4 mm under any name."""
+    small = PhantomDataset(spacing=4)
+    monkeypatch.setattr("mrsr_bench.benchmarks.datasets.open_dataset", lambda name, suffix=None: small)
+
+
+@pytest.mark.parametrize("name", protocol_names())
+def test_every_protocol_is_checked_or_refused_in_a_sentence(name, small_heads, capsys):
+    words = ["--model", "nearest", "--dataset", "small", "--protocol", name, "--lesions", "2", "--split", "test"]
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["hallucinate", *words, "--device", "cpu", "--json"])
+    shown = capsys.readouterr()
+    if get_protocol(name).simulates_lr:
+        assert stopped.value.code == 0, shown.err
+        assert 0 < json.loads(shown.out)["methods"][0]["recovery"] < 1.5
+    else:
+        assert stopped.value.code == 2
+        assert shown.err.count("\n") == 1
+        assert f"the LR of {name} is a real scan" in shown.err
+
+
+def test_networks_get_the_tiles_that_the_protocol_states(small_heads, monkeypatch):
+    seen = []
+
+    class StopError(Exception):
+        pass
+
+    def load_method(name, **options):
+        seen.append(options)
+        raise StopError
+
+    monkeypatch.setattr("mrsr_bench.zoo.inference.load_method", load_method)
+    with pytest.raises(StopError):
+        hallucination.hallucination_check(hallucination.Request(["mdcsrn_b4u4"], "small", "mdcsrn2020", device="cpu"))
+    assert seen[0]["tiling"] == protocol_tiling(get_protocol("mdcsrn2020"))
+    assert seen[0]["tiling"] is not None
+
+
+def test_lesions_are_put_in_before_the_eight_bits_of_the_protocol(small_heads):
+    request = hallucination.Request(["nearest"], "small", "prostate2019-iso-4x", lesions=2)
+    protocol = get_protocol(request.protocol)
+    study = hallucination._study(
+        PhantomDataset(spacing=4).cases("test")[0], degradations.get(protocol.degradation), protocol, request
+    )
+    for volume in (study.pair.hr, study.pair.lr, study.with_lesions):
+        assert np.array_equal(volume.data, np.round(volume.data))
+        assert 0 <= volume.data.min() < 100 < volume.data.max() <= 255
+    change = np.abs(study.with_lesions.data - study.pair.lr.data)
+    assert 0 < change.max() <= max(abs(lesion.amplitude) for lesion in study.lesions) + 1
+    assert 10 < max(abs(lesion.amplitude) for lesion in study.lesions) < 255
