@@ -1,8 +1,9 @@
 """`mrsr-bench data check`: is a dataset what it should be, image by image and as a whole.
 
-Every image is read to its last voxel in worker processes. Found are counts and subjects that are missing, images that
-cannot be read, voxel sizes that the dataset does not have, images with the same voxels, and axes whose matrix was only
-partly measured (`mrsr_bench.benchmarks.bandwidth`), which is a property and no fault, but makes HR less than it says.
+Every image, both of a pair, is read to its last voxel in worker processes. Found are counts and subjects that are
+missing, images without a partner, pairs that do not lie on one another, images that cannot be read, voxel sizes that
+the dataset does not have, images with the same voxels, and axes whose matrix was only partly measured
+(`mrsr_bench.benchmarks.bandwidth`), which is a property and no fault, but makes HR less than it says.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from mrsr_bench.benchmarks.dataset import Case
+    from mrsr_bench.volume import Volume
 
 Notify = Callable[[str, int, int], None]
 Facts = dict[str, Any]
@@ -33,13 +35,31 @@ SHOWN = 8
 """Names that the table lists before it counts the rest; ``--json`` has all."""
 
 
-def examine(case: Case) -> Facts:
-    """Facts about one image: shape, spacing (mm), hash of its voxels, bandwidth per axis; or what is wrong with it."""
+def examine(case: Case) -> list[Facts]:
+    """Facts about every image of a case: of a pair there are two, and the second says how they lie on one another."""
+    found = [_facts_of(case, part, read) for part, read in case.parts().items()]
+    if len(found) > 1 and not any(facts["fault"] for facts in found):
+        try:
+            fit = case.fit()
+        except UserError as error:
+            found[-1]["unaligned"] = str(error)
+        else:
+            if fit is not None:
+                found[-1] |= {
+                    "shift_mm": round(fit.shift_mm, 3),
+                    "correlation": round(fit.correlation, 3),
+                    "unaligned": fit.unaligned,
+                }
+    return found
+
+
+def _facts_of(case: Case, part: str, read: Callable[[], Volume]) -> Facts:
+    """Shape, spacing (mm), hash of the voxels, bandwidth per axis of an image; or what is wrong with it."""
     from mrsr_bench.benchmarks.bandwidth import bandwidth
 
-    facts: Facts = {"subject": case.subject, "image": case.image, "fault": None}
+    facts: Facts = {"subject": case.subject, "image": case.image, **({"part": part} if part else {}), "fault": None}
     try:
-        volume = case.hr()
+        volume = read()
     except UserError as error:
         return {**facts, "fault": str(error)}
     data = volume.data
@@ -82,13 +102,14 @@ def check(
         if checked_as := getattr(dataset, "checked_as", None):
             raise UserError(f"{dataset.name} is another split of {checked_as}; run: mrsr-bench data check {checked_as}")
         dataset = dataset.at(root)
-    cases = dataset.cases("all")
+    cases = dataset.checkable()
     images = _examine_all(cases, jobs, notify)
-    problems = [*_faults(images), *_duplicates(images)]
+    of_the_whole = [_problem(fault.kind, fault.sentence, fault.items) for fault in dataset.faults()]
+    problems = [*of_the_whole, *_faults(images), *_unaligned(images), *_duplicates(images)]
     found: dict[str, Any] = {
         "dataset": dataset.name,
         "subjects": len({case.subject for case in cases}),
-        "images": len(cases),
+        "images": len(images),
     }
     if isinstance(dataset, PublishedDataset):
         found["place"] = str(dataset.place())
@@ -97,7 +118,13 @@ def check(
     found["spacings"] = dict(
         Counter(" x ".join(f"{s:g}" for s in image["spacing"]) for image in images if "spacing" in image).most_common()
     )
-    found["bandwidth"] = pooled_bandwidth(images)
+    found["bandwidth"] = [
+        {**({"part": part} if part else {}), **axis}
+        for part in dict.fromkeys(image.get("part", "") for image in images)
+        for axis in pooled_bandwidth([image for image in images if image.get("part", "") == part])
+    ]
+    if shifts := [image["shift_mm"] for image in images if "shift_mm" in image]:
+        found["pairs"] = {"measured": len(shifts), "largest_shift_mm": max(shifts)}
     found["problems"] = problems
     found["ok"] = not problems
     found["details"] = images
@@ -107,16 +134,17 @@ def check(
 def _examine_all(cases: Sequence[Case], jobs: int | None, notify: Notify | None) -> list[Facts]:
     workers = min(jobs or _usable_cores(), len(cases))
     if workers <= 1:
-        return list(_counted(map(examine, cases), len(cases), notify))
+        return [facts for found in _counted(map(examine, cases), len(cases), notify) for facts in found]
     # Spawned, since a fork copies whatever threads and locks this process holds.
     with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        return list(_counted(pool.map(examine, cases, chunksize=1), len(cases), notify))
+        found = pool.map(examine, cases, chunksize=1)
+        return [facts for of_case in _counted(found, len(cases), notify) for facts in of_case]
 
 
-def _counted(images: Iterable[Facts], total: int, notify: Notify | None) -> Iterable[Facts]:
-    for done, facts in enumerate(images, start=1):
+def _counted(found: Iterable[list[Facts]], total: int, notify: Notify | None) -> Iterable[list[Facts]]:
+    for done, facts in enumerate(found, start=1):
         if notify is not None:
-            notify(str(facts["image"]), done, total)
+            notify(str(facts[0]["image"]), done, total)
         yield facts
 
 
@@ -156,8 +184,18 @@ def _against_expectation(dataset: Any, images: Sequence[Facts]) -> list[dict[str
 
 
 def _faults(images: Sequence[Facts]) -> list[dict[str, Any]]:
-    faults = [f"{image['subject']}: {image['fault']}" for image in images if image["fault"]]
+    faults = [f"{_subject_and_part(image)}: {image['fault']}" for image in images if image["fault"]]
     return [_problem("corrupt", f"{len(faults)} images cannot be used", faults)] if faults else []
+
+
+def _subject_and_part(image: Facts) -> str:
+    return f"{image['subject']} {image['part']}" if "part" in image else str(image["subject"])
+
+
+def _unaligned(images: Sequence[Facts]) -> list[dict[str, Any]]:
+    """Pairs that no metric with reference is taken of."""
+    apart = [f"{image['subject']}: {image['unaligned']}" for image in images if image.get("unaligned")]
+    return [_problem("alignment", f"{len(apart)} pairs cannot be compared", apart)] if apart else []
 
 
 def _duplicates(images: Sequence[Facts]) -> list[dict[str, Any]]:
@@ -165,7 +203,9 @@ def _duplicates(images: Sequence[Facts]) -> list[dict[str, Any]]:
     for image in images:
         if "voxels" in image and not image["fault"]:
             same[image["voxels"]].append(image)
-    groups = [" = ".join(f"{i['subject']}/{i['image']}" for i in group) for group in same.values() if len(group) > 1]
+    groups = [
+        " = ".join(f"{_subject_and_part(i)}/{i['image']}" for i in group) for group in same.values() if len(group) > 1
+    ]
     return [_problem("duplicate", f"{len(groups)} images are there more than once", groups)] if groups else []
 
 
@@ -214,7 +254,9 @@ def table(found: Mapping[str, Any]) -> RenderableType:
     facts.add_row("found", f"{found['subjects']} subjects, {found['images']} images")
     facts.add_row("voxels, mm", escape(_listed([f"{size} ({count})" for size, count in found["spacings"].items()])))
     for axis in found["bandwidth"]:
-        facts.add_row(f"axis {axis['axis']}", escape(axis["says"]))
+        facts.add_row(f"{axis.get('part', '')} axis {axis['axis']}".strip(), escape(axis["says"]))
+    if "pairs" in found:
+        facts.add_row("pairs", "{measured} measured, up to {largest_shift_mm:.2f} mm apart".format(**found["pairs"]))
     if "split" in found:
         split = found["split"]
         sizes = ", ".join(f"{name} {count}" for name, count in split["sizes"].items())

@@ -43,6 +43,24 @@ class Pair:
     overlap: npt.NDArray[np.bool_] | None = None
 
 
+@dataclass(frozen=True)
+class Fit:
+    """How far two images of one body lie from one another (mm), how their edges correlate, and why not to compare."""
+
+    shift_mm: float
+    correlation: float
+    unaligned: str | None
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Something wrong with a dataset: its kind in a word or two, a sentence, and the names it is about."""
+
+    kind: str
+    sentence: str
+    items: Sequence[str] = ()
+
+
 class Case(ABC):
     """One image of one subject. ``fingerprint`` is cheap and changes when the image does."""
 
@@ -61,6 +79,14 @@ class Case(ABC):
         Raises:
             UserError: the image cannot be read.
         """
+
+    def parts(self) -> Mapping[str, Callable[[], Volume]]:
+        """Name to reader of each image that the case is made of; one without a name but of a pair."""
+        return {"": self.hr}
+
+    def fit(self) -> Fit | None:
+        """How the two images of a pair lie on one another; None where there is one image."""
+        return None
 
     def acquire(self, degradation: Degradation, settings: Mapping[str, Any], seed: int) -> Pair:
         """LR and reference under ``degradation``, its parameters drawn from ``seed`` and the subject."""
@@ -91,3 +117,11 @@ class Dataset(ABC):
         Raises:
             UserError: the dataset is not there, or has no such split.
         """
+
+    def checkable(self) -> Sequence[Case]:
+        """All cases that can be looked at, whatever else is wrong."""
+        return self.cases("all")
+
+    def faults(self) -> Sequence[Fault]:
+        """What is wrong with the dataset and with none of its cases."""
+        return ()

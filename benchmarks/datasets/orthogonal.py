@@ -12,15 +12,17 @@ the run. Rotations are not undone; a pair that does not fit after the translatio
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mrsr_bench import UserError
-from mrsr_bench.benchmarks.dataset import Case, Dataset, Pair
+from mrsr_bench.benchmarks.dataset import Case, Dataset, Fault, Fit, Pair
 from mrsr_bench.benchmarks.datasets.folder import FolderDataset
 from mrsr_bench.benchmarks.datasets.paired import AS_ACQUIRED, MIN_CORRELATION
+from mrsr_bench.benchmarks.datasets.published import PublishedDataset
 
 if TYPE_CHECKING:
     import numpy as np
@@ -203,6 +205,15 @@ class OrthogonalCase(Case):
     def hr(self) -> Volume:
         return self.coronal.hr()
 
+    def parts(self) -> Mapping[str, Callable[[], Volume]]:
+        return {"coronal": self.coronal.hr, "axial": self.axial.hr}
+
+    def fit(self) -> Fit:
+        coronal, axial = self.coronal.hr(), self.axial.hr()
+        shift, correlation = translation(coronal, axial)
+        overlap = AxialView(coronal.grid, axial.grid, shift).inside()
+        return Fit(math.dist(shift, (0, 0, 0)), correlation, _why_not(shift, correlation, overlap))
+
     def acquire(self, degradation: Degradation, settings: Mapping[str, Any], seed: int) -> Pair:
         """The coronal stack, the axial one to compare with, and how a volume on the target grid is seen there."""
         if degradation.name != AS_ACQUIRED:
@@ -216,17 +227,9 @@ class OrthogonalCase(Case):
         lr = degradation.apply(acquired, params)
         interpolated = degradation.reference(acquired, params)
         shift, correlation = translation(lr, axial)
-        distance = float(np.linalg.norm(shift))
         view = AxialView(interpolated.grid, axial.grid, shift)
         overlap = AxialView(lr.grid, axial.grid, shift).inside()
-        unaligned = None
-        if correlation < MIN_CORRELATION or distance > MAX_TRANSLATION_MM:
-            unaligned = (
-                f"the two stacks do not lie on one another: {distance:.1f} mm apart (allowed: {MAX_TRANSLATION_MM:g}), "
-                f"their edges correlate by {correlation:.2f} (needed: {MIN_CORRELATION})"
-            )
-        elif not overlap.any():
-            unaligned = "no axial voxel lies within the coronal stack"
+        unaligned = _why_not(shift, correlation, overlap)
         gain = _gain(view(interpolated.data)[overlap], axial.data[overlap]) if overlap.any() else 1.0
         facts = {
             **params,
@@ -238,6 +241,17 @@ class OrthogonalCase(Case):
         }
         seen = AxialView(interpolated.grid, axial.grid, shift, gain)
         return Pair(lr, axial, facts, unaligned=unaligned, target=interpolated.grid, view=seen, overlap=overlap)
+
+
+def _why_not(shift: Sequence[float], correlation: float, overlap: npt.NDArray[np.bool_]) -> str | None:
+    """Why the axial stack is not compared with; None if it is."""
+    distance = math.dist(shift, (0, 0, 0))
+    if correlation < MIN_CORRELATION or distance > MAX_TRANSLATION_MM:
+        return (
+            f"the two stacks do not lie on one another: {distance:.1f} mm apart (allowed: {MAX_TRANSLATION_MM:g}), "
+            f"their edges correlate by {correlation:.2f} (needed: {MIN_CORRELATION})"
+        )
+    return None if overlap.any() else "no axial voxel lies within the coronal stack"
 
 
 def _gain(seen: FloatArray, acquired: FloatArray) -> float:
@@ -273,6 +287,18 @@ class OrthogonalDataset(Dataset):
         if not found:
             raise UserError(f"{self.name}: no subject of the split {split} has a coronal and an axial stack")
         return found
+
+    def faults(self) -> Sequence[Fault]:
+        """The subjects with one stack only, but of those that are known to have no other."""
+        parts = self._parts()
+        there = [{case.subject for case in part.cases("all")} for part in parts]
+        alone = []
+        for index, lacks in enumerate(("axial", "coronal")):
+            other = parts[1 - index]
+            known = set(other.known_subjects()) if isinstance(other, PublishedDataset) else None
+            missing = there[index] - there[1 - index]
+            alone += [f"{s} has no {lacks} stack" for s in missing if known is None or s in known]
+        return [Fault("partner", f"{len(alone)} subjects have one stack only", sorted(alone))] if alone else []
 
 
 class OrthogonalFolder(OrthogonalDataset):

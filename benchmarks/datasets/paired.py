@@ -11,13 +11,13 @@ the pair says why not, and metrics without reference remain. Other degradations 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mrsr_bench import UserError
-from mrsr_bench.benchmarks.dataset import Case, Dataset, Pair
+from mrsr_bench.benchmarks.dataset import Case, Dataset, Fault, Fit, Pair
 from mrsr_bench.benchmarks.datasets.folder import IMAGE_SUFFIXES, FolderCase, FolderDataset, file_fingerprint
 from mrsr_bench.benchmarks.datasets.published import data_root
 
@@ -130,6 +130,13 @@ class PairedCase(FolderCase):
 
         return load(self.lr_path)
 
+    def parts(self) -> Mapping[str, Callable[[], Volume]]:
+        return {"lr": self.lr, "hr": self.hr}
+
+    def fit(self) -> Fit:
+        measured = alignment(self.lr(), self.hr())
+        return Fit(measured.shift_mm, measured.correlation, measured.reason)
+
     def acquire(self, degradation: Degradation, settings: Mapping[str, Any], seed: int) -> Pair:
         """The real pair under ``as_acquired``, with the reason if the two are not registered; else HR degraded."""
         if degradation.name != AS_ACQUIRED:
@@ -160,21 +167,40 @@ class PairedDataset(Dataset):
         Raises:
             UserError: there is no such folder, or an image has no partner.
         """
-        place = self._path or data_root() / "paired"
+        alone = self._alone()
+        if alone:
+            raise UserError(f"{self._place()}: {alone[0]}; add its partner")
+        return self._pairs(split, seed)
+
+    def checkable(self) -> Sequence[Case]:
+        return self._pairs("all", 0)
+
+    def faults(self) -> Sequence[Fault]:
+        alone = self._alone()
+        return [Fault("partner", f"{len(alone)} images have no partner", alone)] if alone else []
+
+    def _place(self) -> Path:
+        return self._path or data_root() / "paired"
+
+    def _names(self) -> dict[str, dict[str, Path]]:
+        place = self._place()
         for part in ("lr", "hr"):
             if not (place / part).is_dir():
                 raise UserError(f"{self.name}: {place / part} is not there; expected lr/NAME.nii.gz and hr/NAME.nii.gz")
-        names = {part: _images(place / part) for part in ("lr", "hr")}
+        return {part: _images(place / part) for part in ("lr", "hr")}
+
+    def _alone(self) -> list[str]:
+        names = self._names()
         alone = sorted(names["lr"].keys() ^ names["hr"].keys())
-        if alone:
-            raise UserError(
-                f"{place}: {alone[0]} is only in {'lr' if alone[0] in names['lr'] else 'hr'}; add its partner"
-            )
-        cases = FolderDataset(place / "hr").cases(split, seed=seed)
+        return [f"{name} is only in {'lr' if name in names['lr'] else 'hr'}" for name in alone]
+
+    def _pairs(self, split: str, seed: int) -> list[Case]:
+        lr = self._names()["lr"]
+        cases = FolderDataset(self._place() / "hr").cases(split, seed=seed)
         return [
-            PairedCase(names["lr"][case.path.name], case.path, case.subject, case.image)
+            PairedCase(lr[case.path.name], case.path, case.subject, case.image)
             for case in cases
-            if isinstance(case, FolderCase)
+            if isinstance(case, FolderCase) and case.path.name in lr
         ]
 
 

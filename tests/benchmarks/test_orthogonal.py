@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from mrsr_bench import UserError
+from mrsr_bench.benchmarks.check import check
 from mrsr_bench.benchmarks.dataset import Case
 from mrsr_bench.benchmarks.datasets import open_dataset
 from mrsr_bench.benchmarks.datasets.orthogonal import AxialView, OrthogonalCase, translation
@@ -142,3 +143,19 @@ def test_an_image_without_a_real_partner_is_no_pair(bench):
     protocol = get_protocol("real-paired")
     with pytest.raises(UserError, match="real-paired compares with a real HR scan, and T1w has none"):
         acquired(bench.dataset.all_cases[0], degradations.get("as_acquired"), protocol, 0)
+
+
+def test_a_check_reads_both_stacks_measures_their_fit_and_names_who_has_one(tmp_path):
+    turned = axial(shift=(2.0, -1.5, 1.0))
+    stacks = {"1_acq-cor": coronal(), "1_acq-tra": turned, "2_acq-cor": coronal(gain=1.1), "3_acq-tra": axial()}
+    for name, volume in stacks.items():
+        save(volume, tmp_path / f"sub-{name}_T2w.nii.gz")
+    report = check(f"orthogonal:{tmp_path}", jobs=1)
+    (problem,) = report["problems"]
+    assert problem["kind"] == "partner"
+    assert problem["items"] == ["sub-2 has no axial stack", "sub-3 has no coronal stack"]
+    assert report["pairs"]["largest_shift_mm"] == pytest.approx(np.linalg.norm((2.0, -1.5, 1.0)), abs=0.5)
+    damaged = tmp_path / "sub-1_acq-tra_T2w.nii.gz"
+    damaged.write_bytes(damaged.read_bytes()[:500])
+    problems = {problem["kind"]: problem["items"] for problem in check(f"orthogonal:{tmp_path}", jobs=1)["problems"]}
+    assert [item.partition(":")[0] for item in problems["corrupt"]] == ["sub-1 axial"]

@@ -6,6 +6,7 @@ import pytest
 from scipy import ndimage
 
 from mrsr_bench import UserError
+from mrsr_bench.benchmarks.check import check
 from mrsr_bench.benchmarks.datasets import open_dataset
 from mrsr_bench.benchmarks.datasets.paired import alignment
 from mrsr_bench.benchmarks.degradations import degradations
@@ -87,3 +88,32 @@ def test_an_image_without_partner_and_a_missing_folder_are_named(pairs, tmp_path
         open_dataset(f"paired:{pairs}").cases("all")
     with pytest.raises(UserError, match=r"is not there; expected lr/NAME\.nii\.gz"):
         open_dataset(f"paired:{tmp_path / 'no'}").cases("all")
+
+
+def test_a_check_reads_both_images_measures_the_fit_and_names_who_has_no_partner(pairs):
+    write(pairs / "hr" / "sub-03_T2w.nii.gz", head(thick=1, other=True))
+    write(pairs / "lr" / "sub-04_T2w.nii.gz", head(other=True))
+    write(pairs / "hr" / "sub-05_T2w.nii.gz", head(thick=1, shift=(1, 0, 0)))
+    write(pairs / "lr" / "sub-05_T2w.nii.gz", head(shift=(1, 0, 0)))
+    damaged = pairs / "lr" / "sub-05_T2w.nii.gz"
+    damaged.write_bytes(damaged.read_bytes()[:2000])
+    report = check(f"paired:{pairs}", jobs=1)
+    named = {problem["kind"]: problem["items"] for problem in report["problems"]}
+    assert set(named) == {"partner", "corrupt", "alignment", "duplicate"}
+    assert named["partner"] == ["sub-03_T2w.nii.gz is only in hr", "sub-04_T2w.nii.gz is only in lr"]
+    assert [item.partition(":")[0] for item in named["corrupt"]] == ["sub-05 lr"]
+    assert len(named["alignment"]) == 1
+    assert named["alignment"][0].startswith("sub-02: LR and HR are not registered")
+    assert (report["images"], report["subjects"], report["pairs"]["measured"]) == (6, 3, 2)
+    assert [axis["part"] for axis in report["bandwidth"]] == ["lr"] * 3 + ["hr"] * 3
+
+
+def test_a_good_pair_has_no_problem_and_a_copied_one_has(pairs):
+    for part in ("lr", "hr"):
+        (pairs / part / "sub-02_T2w.nii.gz").unlink()
+    report = check(f"paired:{pairs}", jobs=1)
+    assert report["ok"], report["problems"]
+    assert report["pairs"]["largest_shift_mm"] < 0.5
+    write(pairs / "lr" / "sub-01_T2w.nii.gz", head(thick=1))
+    (problem,) = check(f"paired:{pairs}", jobs=1)["problems"]
+    assert (problem["kind"], problem["items"]) == ("duplicate", ["sub-01 lr/sub-01_T2w = sub-01 hr/sub-01_T2w"])
