@@ -74,6 +74,8 @@ def _facts_of(case: Case, part: str, read: Callable[[], Volume]) -> Facts:
         "bandwidth": [None if axis.fraction is None else round(axis.fraction, 3) for axis in measured],
         "step_db": [round(axis.step, 2) for axis in measured],
         "edge": [round(axis.edge, 3) for axis in measured],
+        "sharp": [axis.sharp for axis in measured],
+        "rolls_off": [axis.rolls_off for axis in measured],
     }
 
 
@@ -226,6 +228,7 @@ def pooled_bandwidth(images: Sequence[Facts]) -> list[dict[str, Any]]:
         agree = len(known) >= MIN_IMAGES_TO_POOL and float(np.subtract(*np.percentile(edges, [75, 25]))) <= EDGES_AGREE
         pooled = agree and float(np.median([i["step_db"][axis] for i in known])) >= POOLED_STEP_DB
         pooled = pooled and float(np.median(edges)) <= MAX_EDGE
+        pooled = pooled and sum(i["sharp"][axis] for i in known) > len(known) / 2
         fraction = None
         if pooled:
             fraction = float(np.median(edges))
@@ -233,9 +236,21 @@ def pooled_bandwidth(images: Sequence[Facts]) -> list[dict[str, Any]]:
             fraction = float(np.median([i["bandwidth"][axis] for i in padded]))
         many = len(known) if pooled else len(padded)
         sentence = "too short to tell" if not known else "measured to Nyquist as far as can be seen"
+        rolling = sum(i["rolls_off"][axis] for i in known)
+        if rolling:
+            sentence = f"{rolling} of {len(known)} images roll off without an edge: smoothed, as far as can be seen"
         if fraction is not None:
             sentence = f"{many} of {len(known)} images are zero-filled: measured to {fraction:.2f} of Nyquist (median)"
-        found.append({"axis": axis, "images": len(known), "zero_filled": many, "fraction": fraction, "says": sentence})
+        found.append(
+            {
+                "axis": axis,
+                "images": len(known),
+                "zero_filled": many,
+                "roll_off": rolling,
+                "fraction": fraction,
+                "says": sentence,
+            }
+        )
     return found
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
+from scipy.ndimage import gaussian_filter
 from scipy.signal import resample
 
 from mrsr_bench import UserError
@@ -383,6 +384,23 @@ def test_known_zero_filling_is_recovered(head, axis, share):
     assert [other.fraction for i, other in enumerate(found) if i != axis] == [1.0, 1.0]
 
 
+@pytest.mark.parametrize("sigma", [0.6, 0.8, 1.0, 1.3])
+def test_a_smoothed_head_rolls_off_and_is_not_called_zero_filled(head, sigma):
+    found = bandwidth(gaussian_filter(head, sigma))
+    assert [axis.fraction for axis in found] == [1.0, 1.0, 1.0]
+    assert sigma < 1 or all(axis.rolls_off for axis in found)
+    assert not any(axis.rolls_off for axis in bandwidth(head))
+
+
+@pytest.mark.parametrize("sigma", [0.5, 0.8])
+def test_zero_filling_is_found_in_a_smoothed_head_too(head, sigma):
+    measured = resample(gaussian_filter(head, sigma), 38, axis=1)
+    filled = np.abs(resample(measured, head.shape[1], axis=1)).astype(np.float32)
+    found = bandwidth(filled)[1]
+    assert found.fraction == pytest.approx(0.5, abs=0.05)
+    assert not found.rolls_off
+
+
 def test_short_and_constant_axes_tell_nothing(head):
     assert [axis.fraction for axis in bandwidth(head[:, :, :20])][2] is None
     assert bandwidth(np.ones((64, 64, 64), np.float32))[0].fraction is None
@@ -395,6 +413,16 @@ def test_the_report_names_a_zero_filled_axis_with_its_fraction(root, head):
     says = [axis["says"] for axis in check(str(root / "mine"))["bandwidth"]]
     assert says[0] == says[2] == "measured to Nyquist as far as can be seen"
     assert says[1].startswith("1 of 1 images are zero-filled: measured to 0.5")
+
+
+def test_the_report_says_that_smoothed_images_roll_off_however_many(root, head):
+    (root / "mine").mkdir()
+    for number, factor in enumerate((1.0, 1.1, 1.2, 1.3)):
+        smooth = gaussian_filter(head, 1.0) * np.float32(factor)
+        nibabel.save(nibabel.Nifti1Image(smooth, np.diag([2.5, 2.5, 2.5, 1.0])), root / "mine" / f"{number}.nii.gz")
+    for axis in check(str(root / "mine"), jobs=1)["bandwidth"]:
+        assert (axis["fraction"], axis["roll_off"]) == (None, 4)
+        assert axis["says"] == "4 of 4 images roll off without an edge: smoothed, as far as can be seen"
 
 
 SHARED = Path(checking.__file__).parents[2] / "shared" / "data"
