@@ -5,7 +5,7 @@ table are one family (paired Wilcoxon, Holm; `mrsr_bench.benchmarks.statistics`)
 every comparison is significant in that direction; without significance it does not hold, unless that many subjects
 could not have reached it. A claim of being *similar* holds where the 95 % interval of the mean difference lies within
 a stated margin, and fails where it lies outside. Under eight subjects nothing is claimed. Counts of parameters are
-exact and need no test.
+exact and need no test. A claim of *transfer* to another contrast cannot be said of weights that saw that contrast.
 """
 
 from __future__ import annotations
@@ -53,6 +53,8 @@ class Measured:
     missing: dict[Place, str] = field(default_factory=dict)
     parameters: dict[Place, int] = field(default_factory=dict)
     machines: dict[Place, frozenset[str]] = field(default_factory=dict)
+    no_transfer: dict[Place, str] = field(default_factory=dict)
+    """Why scores of a place show no transfer to another contrast."""
 
     def why_not(self, place: Place, metric: str) -> str | None:
         """Why a place has no values of a metric; None if it has."""
@@ -244,7 +246,10 @@ def judge_claims(
     for claim, lists in zip(claims, expanded, strict=True):
         results = []
         for check, items in zip(claim["checks"], lists, strict=True):
-            results += _judged(judge, check, items)
+            barred = [item for item in items if claim.get("transfer") and item.a in measured.no_transfer]
+            told_of = {item.a: f"{item.a[1]}: {measured.no_transfer[item.a]}" for item in barred}
+            results += [(UNKNOWN, why) for why in told_of.values()]
+            results += _judged(judge, check, [item for item in items if item.a not in told_of])
         verdicts = [verdict for verdict, _ in results]
         verdict = FAILS if FAILS in verdicts else UNKNOWN if UNKNOWN in verdicts else HOLDS
         told = [{"verdict": one, "because": why} for one, why in dict.fromkeys(results)]

@@ -120,6 +120,7 @@ def reproduce(request: Request, notify: Notify | None = None) -> dict[str, Any]:
             "seed": request.seed,
             "metrics": table["metrics"],
             "stars_against": table.get("stars_against"),
+            "transfer_from": table.get("transfer_from"),
             "panels": panels,
             "claims": claims,
         }
@@ -253,6 +254,10 @@ def _panel(
             continue
         run = runs[model]
         row.update({key: run.get(key) for key in ("resolved", "weights_sha256")})
+        if table.get("transfer_from") and run.get("weights_sha256"):
+            row["transfer"] = _transfer(report.trained.get(model, {}), report.result["dataset"], table["transfer_from"])
+            if row["transfer"]["why_not"]:
+                measured.no_transfer[place] = row["transfer"]["why_not"]
         row["undertrained"] = run.get("weights_sha256") is not None and undertrained(methods.get(run["resolved"]))
         for metric in table["metrics"]:
             if metric in LOWER_IS_BETTER:
@@ -276,6 +281,18 @@ def _panel(
         "conventions": {key: text for key, text in report.conventions.items() if key in table["metrics"]},
         "deviations": report.protocol.content.get("deviations", []),
         "rows": rows,
+    }
+
+
+def _transfer(trained: Mapping[str, Any], dataset: str, source: str) -> dict[str, Any]:
+    """What the weights saw beside the contrast ``source`` that the paper's saw, and why they show no transfer if so."""
+    from mrsr_bench.benchmarks.contrasts import contrasts_of, told, why_no_transfer
+
+    origin = str(trained.get("dataset", ""))
+    return {
+        "trained_on": origin or None,
+        "also_saw": told(contrasts_of(origin) - {source}) or None,
+        "why_not": why_no_transfer(trained, dataset),
     }
 
 

@@ -64,7 +64,21 @@ def warnings_of(found: Mapping[str, Any]) -> list[str]:
     if rows:
         short = ", ".join(dict.fromkeys(row["label"] for row in rows))
         lines.append(f"Weights of {short} were not trained by the paper's recipe: a lower bound of the method")
-    return lines
+    return lines + _seen_too(found)
+
+
+def _seen_too(found: Mapping[str, Any]) -> list[str]:
+    """Weights whose training saw more contrasts than the paper's did."""
+    seen: dict[tuple[str, str], dict[str, None]] = {}
+    for row in (row for panel in found["panels"] for row in panel["rows"]):
+        facts = row.get("transfer") or {}
+        if facts.get("also_saw"):
+            seen.setdefault((facts["also_saw"], facts["trained_on"]), {})[row["label"]] = None
+    return [
+        f"Weights of {', '.join(labels)} saw {contrasts} in training too ({dataset}), the paper's "
+        f"{found['transfer_from']} only: no transfer to {contrasts} can be shown with them"
+        for (contrasts, dataset), labels in seen.items()
+    ]
 
 
 def _notes(found: Mapping[str, Any]) -> list[str]:

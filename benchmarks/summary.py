@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -75,7 +75,8 @@ def seconds_and_memory(pieces: Sequence[Mapping[str, Any]]) -> tuple[float | Non
 class Report:
     """A finished evaluation: ``result`` is the object of ``--json``, the rest is for people.
 
-    ``metrics`` are the protocol's and those asked for.
+    ``metrics`` are the protocol's and those asked for; ``trained`` is what the weights of a model declare about their
+    training.
     """
 
     result: dict[str, Any]
@@ -86,6 +87,7 @@ class Report:
     conventions: dict[str, str]
     synthetic: bool
     metrics: tuple[str, ...]
+    trained: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @property
     def shown(self) -> frozenset[str]:
@@ -124,10 +126,13 @@ def report_of(
     marks: dict[str, dict[str, list[str]]] = {}
     conventions: dict[str, str] = {}
     folders: list[Path] = []
+    trained: dict[str, Mapping[str, Any]] = {}
     for entrant in entrants:
         if entrant.error is not None or entrant.method is None:
             runs.append({"model": entrant.typed, "error": entrant.error})
             continue
+        if entrant.method.weights is not None:
+            trained[entrant.typed] = entrant.method.weights.config.get("trained") or {}
         pieces = {subject: entrant.pieces[subject] for subject in subjects}
         rows = [Row(**row) for piece in pieces.values() for row in piece["rows"]]
         scores, marks[entrant.typed] = scores_of(rows, subjects, metrics, protocol, seed)
@@ -157,7 +162,7 @@ def report_of(
         folders.append(write_run(out, f"{name}--{content['key'][:8]}", content, rows, pictures, curves))
     result = {"protocol": protocol.name, "protocol_hash": protocol.hash, "dataset": dataset, "runs": runs}
     drawn = tuple(figures.values())
-    return Report(result, protocol, tuple(folders), drawn, marks, conventions, synthetic, tuple(metrics))
+    return Report(result, protocol, tuple(folders), drawn, marks, conventions, synthetic, tuple(metrics), trained)
 
 
 def _run_content(entrant: Entrant, pieces: Mapping[str, Mapping[str, Any]], protocol: Protocol) -> dict[str, Any]:

@@ -87,6 +87,7 @@ class FakeMethod:
     tiling: Tiling | None
     seen: list[tuple[str, Volume]]
     resolved: str = ""
+    weights: None = None
 
     def upscale(self, lr, target):
         self.seen.append((self.spec.name, Volume(lr.data.copy(), lr.affine, provenance=dict(lr.provenance))))

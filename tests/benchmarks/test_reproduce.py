@@ -2,11 +2,13 @@
 
 import json
 import math
+import re
 
 import pytest
 
 from mrsr_bench import UserError
 from mrsr_bench.benchmarks.claims import FAILS, HOLDS, UNKNOWN, Measured, judge_claims
+from mrsr_bench.benchmarks.contrasts import contrasts_of, why_no_transfer
 from mrsr_bench.benchmarks.metrics import metrics
 from mrsr_bench.benchmarks.protocol import get_protocol, protocol_names
 from mrsr_bench.benchmarks.reproduce import HR, Request, get_reproduction, reproduce, reproduction_names
@@ -370,3 +372,64 @@ def test_an_unknown_table_is_one_sentence(capsys):
         cli.main(["reproduce", "soup-fig3", "--dataset", "phantom_2mm"])
     assert stop.value.code == 2
     assert "there is no table or figure called 'soup-fig3'; did you mean" in capsys.readouterr().err
+
+
+# -------------------------------------------------------------------------------------------------------- transfer
+
+
+@pytest.mark.parametrize(
+    ("dataset", "expected"),
+    [
+        ("brain_t1_flair", {"T1w", "FLAIR"}),
+        ("phantom_2mm_t2w", {"T2w"}),
+        ("phantom_2mm", {"T1w"}),
+        ("hcp", {"T1w"}),
+        ("ixi_pd", {"PD"}),
+        ("my-scans", set()),
+    ],
+)
+def test_a_dataset_says_its_contrasts_by_its_name_or_summary(dataset, expected):
+    assert contrasts_of(dataset) == expected
+
+
+@pytest.mark.parametrize(
+    ("trained", "dataset", "why"),
+    [
+        ("brain_t1_flair", "brain_flair", r"saw FLAIR in training \(brain_t1_flair\)"),
+        ("brain_t1_flair", "my-scans", "nothing says which contrast my-scans has"),
+        (None, "brain_flair", "do not say which contrast"),
+        ("brain_t1_flair", "phantom_2mm_t2w", None),
+    ],
+)
+def test_a_transfer_to_a_contrast_that_was_in_training_cannot_be_said(trained, dataset, why):
+    reason = why_no_transfer({} if trained is None else {"dataset": trained}, dataset)
+    assert (reason is None) == (why is None)
+    assert why is None or re.search(why, reason)
+    of = measured(a=lambda i: 30 + i, b=lambda i: 29 + i)
+    if reason is not None:
+        of.no_transfer[(P, "a")] = reason
+    labels, higher = {P: ["a", "b"]}, frozenset({"psnr"})
+    for transfer in (True, False):
+        claim = {"text": "t", "transfer": transfer, "checks": [BETTER]}
+        (found,) = judge_claims([claim], of, labels, higher=higher)
+        assert found["verdict"] == (UNKNOWN if transfer and reason else HOLDS)
+        assert (f"a: {reason}" in [check["because"] for check in found["checks"]]) == bool(transfer and reason)
+
+
+def test_the_figure_of_transfer_warns_of_the_weights_that_ship(tmp_path, monkeypatch):
+    from mrsr_bench.benchmarks.datasets.phantom import PhantomDataset
+
+    flair = PhantomDataset("brain_flair", spacing=5.0, shape=(32, 40, 32))
+    monkeypatch.setattr("mrsr_bench.benchmarks.datasets.open_dataset", lambda name, suffix=None: flair)
+    monkeypatch.setenv("MRSR_BENCH_HOME", str(tmp_path / "home"))
+    whole = get_reproduction("soup-fig8")
+    (panel,) = [panel for panel in whole["panels"] if panel["protocol"].endswith("thick-4")]
+    small = {**whole, "panels": [panel], "claims": whole["claims"][1:]}
+    monkeypatch.setattr("mrsr_bench.benchmarks.reproduce.get_reproduction", lambda name: small)
+    found = reproduce(Request("soup-fig8", "brain_flair", subjects=1, device="cpu", out=tmp_path / "runs"))
+    (claim,) = found["claims"]
+    assert claim["verdict"] == UNKNOWN
+    assert all("saw FLAIR in training (brain_t1_flair)" in check["because"] for check in claim["checks"])
+    page = markdown(found)
+    assert "Weights of single-scale, multi-scale, SOUP-GAN saw FLAIR in training too (brain_t1_flair)" in page
+    assert "saw T1w only" not in found["reading"].partition("The paper's networks")[0]
