@@ -6,6 +6,7 @@ unpacked as if they were hostile: plain files and folders only, nothing outside 
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import tarfile
@@ -121,6 +122,9 @@ def fetch(name: str, *, root: Path | None = None, notify: Notify | None = None) 
         raise UserError(f"{name} needs no fetching: it is {dataset.summary}")
     dataset = dataset.at(root)
     place = dataset.place()
+    by_hand = next((source for source in dataset.sources if isinstance(source, ByHand)), None)
+    if by_hand is not None:
+        raise UserError(by_hand.sentence(name, place))
     if offline := offline_by():
         raise UserError(f"{name}: {offline} forbids downloads; unset it, or copy the files to {place}")
     try:
@@ -142,8 +146,7 @@ def fetch(name: str, *, root: Path | None = None, notify: Notify | None = None) 
 
 
 def _fetch_one(source: Source, dataset: PublishedDataset, place: Path, notify: Notify) -> tuple[int, int]:
-    if isinstance(source, ByHand):
-        raise UserError(source.sentence(dataset.name, place))
+    assert not isinstance(source, ByHand)
     if isinstance(source, Archive):
         return fetch_archive(source, place, notify)
     if isinstance(source, Bucket):
@@ -332,8 +335,6 @@ def _refuse_unsafe(member: tarfile.TarInfo, seen: set[str], archive: str) -> Non
 
 def fetch_bucket(source: Bucket, name: str, place: Path, notify: Notify) -> tuple[int, int]:
     """Copy what matches, file by file; a file that is there with the right size is not copied again."""
-    import os
-
     try:
         import fsspec
 
@@ -347,15 +348,18 @@ def fetch_bucket(source: Bucket, name: str, place: Path, notify: Notify) -> tupl
         raise UserError(_refused(source, name, place, error)) from error
     if not found:
         raise UserError(f"{name}: {source.url} shows no file like {', '.join(source.patterns)}; is it readable?")
-    done = received = 0
+    wanted = []
     for index, (remote, facts) in enumerate(sorted(found.items())):
         inside = PurePosixPath(remote[len(base.rstrip("/")) + 1 :])
         if inside.is_absolute() or ".." in inside.parts:
-            raise UserError(f"{name}: {remote!r} would be written outside {place}; nothing more was copied")
+            raise UserError(f"{name}: {remote!r} would be written outside {place}; nothing was copied")
         local, size = place / inside, int(facts.get("size") or 0)
+        if not (local.is_file() and local.stat().st_size == size):
+            wanted.append((index, remote, local, size, facts))
+    _require_room(place, sum(size for _, _, _, size, _ in wanted))
+    done = received = 0
+    for index, remote, local, size, facts in wanted:
         notify(f"{name} (files)", index, len(found))
-        if local.is_file() and local.stat().st_size == size:
-            continue
         local.parent.mkdir(parents=True, exist_ok=True)
         partial = local.with_name(f".{local.name}.partial-{os.getpid()}")
         try:
@@ -398,9 +402,18 @@ def _matching(system: Any, base: str, pattern: str) -> dict[str, Any]:
 
 def _refused(source: Bucket, name: str, place: Path, error: Exception) -> str:
     text = " ".join(str(error).split())[:120] or type(error).__name__
-    if source.agreement is not None:
+    if isinstance(error, OSError) and str(error.filename or "").startswith(f"{place}{os.sep}"):
+        return f"{name}: {error.filename} cannot be written ({error.strerror}); choose another place with --root"
+    if source.agreement is not None and _is_of_access(error):
         return f"{source.url} did not let us in ({text}); {source.agreement.sentence(name, place)}"
     return f"{name}: {source.url} cannot be read ({text}); check the network and run the command again"
+
+
+def _is_of_access(error: Exception) -> bool:
+    """Whether a store wants other credentials or none would do: by the class, which is its library's, or the code."""
+    named = re.search("Credential|Unauthori[sz]ed|Forbidden|AccessDenied|Token", type(error).__name__)
+    told = re.search(r"\b40[13]\b|AccessDenied|Forbidden|InvalidAccessKeyId|SignatureDoesNotMatch", str(error))
+    return isinstance(error, PermissionError) or bool(named or told)
 
 
 def _verify(path: Path, size: int, etag: str, remote: str) -> None:

@@ -314,6 +314,60 @@ def test_offline_and_built_in_datasets_are_not_fetched(tmp_path, monkeypatch):
     monkeypatch.setenv("MRSR_BENCH_OFFLINE", "1")
     with pytest.raises(UserError, match="forbids downloads"):
         fetch("ixi", root=tmp_path)
+    for name in ("oasis1", "kirby21"):
+        with pytest.raises(UserError, match=rf"{name} cannot be fetched without you: go to https://"):
+            fetch(name, root=tmp_path)
+
+
+class Store:
+    """A file system with one file; `fails` is what it raises when that is asked for."""
+
+    def __init__(self, size=4, fails=None):
+        self.size, self.fails = size, fails
+
+    def ls(self, folder, detail=True):
+        return [{"name": f"{folder}/a.nii.gz", "type": "file", "size": self.size}]
+
+    def get_file(self, remote, local):
+        if self.fails is not None:
+            raise self.fails
+        Path(local).write_bytes(b"four")
+
+
+class NoCredentialsError(Exception):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("error", "by_access"),
+    [
+        (PermissionError("Access Denied"), True),
+        (NoCredentialsError("Unable to locate"), True),
+        (OSError("An error occurred (403) when calling"), True),
+        (TimeoutError("read timed out"), False),
+        (ConnectionError("connection reset by peer"), False),
+        (OSError("503 Slow Down"), False),
+    ],
+)
+def test_only_an_error_of_access_is_told_as_one(tmp_path, monkeypatch, error, by_access):
+    import fsspec
+
+    monkeypatch.setattr(fsspec.core, "url_to_fs", lambda url, **options: (Store(fails=error), "bucket"))
+    agreement = fetching.ByHand("https://there", "accept the terms", "the keys")
+    source = fetching.Bucket("s3://bucket", ("*.nii.gz",), agreement)
+    with pytest.raises(UserError) as stopped:
+        fetching.fetch_bucket(source, "hcp", tmp_path, lambda *_: None)
+    assert ("accept the terms" in str(stopped.value)) == by_access
+    assert ("check the network" in str(stopped.value)) != by_access
+
+
+def test_a_bucket_larger_than_the_disk_is_not_begun(tmp_path, monkeypatch):
+    import fsspec
+
+    store = Store(size=10**18, fails=AssertionError("asked for a file"))
+    monkeypatch.setattr(fsspec.core, "url_to_fs", lambda url, **options: (store, "bucket"))
+    with pytest.raises(UserError, match="GiB are needed"):
+        fetching.fetch_bucket(fetching.Bucket("s3://bucket", ("*.nii.gz",)), "x", tmp_path, lambda *_: None)
 
 
 def commons(monkeypatch, *, loses=()):
