@@ -174,6 +174,9 @@ def _against_expectation(dataset: Any, images: Sequence[Facts]) -> list[dict[str
     missing = sorted(set(dataset.known_subjects()) - there)
     if missing:
         problems.append(_problem("missing", f"{len(missing)} subjects have no image", missing))
+    empty = [name for name, members in dataset.splits().items() if not there & set(members)]
+    if empty:
+        problems.append(_problem("split", f"no subject that is here is in the split {' or '.join(empty)}", []))
     odd = [
         f"{image['image']} ({' x '.join(f'{s:g}' for s in image['spacing'])} mm)"
         for image in images

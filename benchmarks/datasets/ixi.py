@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mrsr_bench import UserError
-from mrsr_bench.benchmarks.dataset import Case
+from mrsr_bench.benchmarks.dataset import Case, Fault
 from mrsr_bench.benchmarks.datasets.folder import FolderCase
 from mrsr_bench.benchmarks.datasets.published import SPLIT_SEED, Expected, Layout, PublishedDataset
 from mrsr_bench.benchmarks.datasets.split_lists import committed, scaled_sizes, seeded_split
@@ -34,6 +34,8 @@ SPACING = {
     "T2": ((0.85, 1.0), (0.85, 1.0), (1.15, 1.3)),
     "PD": ((0.85, 1.0), (0.85, 1.0), (1.15, 1.3)),
 }
+LACKING = 581 - 577
+"""Subjects of a complete copy that have a T1 and no T2; so many may lack a contrast that others have."""
 UNPACKED = 6 * 2**30
 """Bytes that an archive may unpack to: each is below 5 GB and holds compressed files."""
 
@@ -56,6 +58,25 @@ class IxiDataset(PublishedDataset):
             sources=[Archive(f"{PAGE}/IXI-{contrast}.tar", MD5[contrast], f"IXI-{contrast}", UNPACKED)],
             split_list="ixi",
         )
+        self.contrast, self.site = contrast, site
+
+    def faults(self) -> Sequence[Fault]:
+        """A contrast that is not whole, over all sites, and the subjects that have another one and not this."""
+        whole, found = COUNTS[self.contrast], []
+        there = len(self._other(self.contrast, None).images())
+        if self.site is not None and whole is not None and there != whole:
+            sentence = f"{there} {self.contrast} images of all sites where a complete copy has {whole}"
+            found.append(Fault("count", sentence))
+        mine = {image.subject for image in self.images()}
+        others = {image.subject for kind in COUNTS for image in self._other(kind, self.site).images()}
+        absent = sorted(others - mine)
+        if len(absent) > LACKING or (absent and whole is not None and there < whole):
+            sentence = f"{len(absent)} subjects have another contrast here and no {self.contrast}"
+            found.append(Fault("contrast", sentence, absent))
+        return found
+
+    def _other(self, contrast: str, site: str | None) -> PublishedDataset:
+        return IxiDataset(self.name, contrast, site, self.summary).at(self.root)
 
 
 class IxiSlice(FolderCase):

@@ -136,6 +136,22 @@ def test_ixi_lies_as_it_is_fetched_or_as_others_unpack_it(root, folder):
     assert found("ixi_t2") == [("IXI012", "IXI012-HH-1211-T2")]
 
 
+def test_a_part_of_ixi_is_no_complete_copy_of_a_site_or_a_contrast(root):
+    ixi(root, "IXI002-Guys-0828-T2")
+    (count, *_), empty = (
+        [p["sentence"] for p in check("ixi_guys_t2", jobs=1)["problems"] if p["kind"] == kind]
+        for kind in ("count", "split")
+    )
+    assert count == "1 T2 images of all sites where a complete copy has 578"
+    assert empty == ["no subject that is here is in the split train or test"]
+    ixi(root, *[f"IXI{i:03d}-Guys-{800 + i}-T2" for i in range(3, 9)], "IXI050-HH-1211-T2")
+    ixi(root, "IXI002-Guys-0828-PD", "IXI050-HH-1211-PD")
+    (absent,) = [p for p in check("ixi_pd", jobs=1)["problems"] if p["kind"] == "contrast"]
+    assert absent["items"] == [f"IXI{i:03d}" for i in range(3, 9)]
+    ixi(root, *[f"IXI{i:03d}-Guys-{800 + i}-PD" for i in range(3, 6)])
+    assert "contrast" not in {p["kind"] for p in check("ixi_pd", jobs=1)["problems"]}, "a complete copy lacks four too"
+
+
 def test_the_slice_wise_split_of_ixi_has_the_same_subjects_on_both_sides(root):
     ixi(root, *[f"IXI{i:03d}-Guys-{800 + i}-T2" for i in range(2, 12)])
     train, test = (datasets.get("ixi_guys_t2_slicewise_leaks").cases(split) for split in ("train", "test"))
