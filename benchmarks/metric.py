@@ -17,21 +17,25 @@ if TYPE_CHECKING:
     from mrsr_bench.volume import FloatArray, Volume
 
 
+Direction = Literal["higher", "lower", "nearest zero"]
+
+
 @dataclass(frozen=True)
 class MetricSpec:
     """A registered metric: everything about it that needs no torch.
 
     ``convention`` says how the value is computed (range, window, region) and belongs beside the name in every table.
-    ``ranked`` metrics may order methods; ``reference`` metrics compare with HR. ``compute`` is ``"module:function"``;
-    the function takes a `Comparison` and the wanted keys and returns the `Score`\\ s of all of them, so that metrics of
-    one function share their work. ``parameters`` is ``"module:function"`` for a metric with parameters of its own: the
-    function takes the key and gives the SHA-256 of each parameter file by name, and why the metric cannot be computed
-    here (None if it can).
+    A ``direction`` of "nearest zero" is of signed errors: they are shown and not ranked, since their mean over subjects
+    may be near zero while each is far from it. ``ranked`` metrics may order methods; ``reference`` metrics compare with
+    HR. ``compute`` is ``"module:function"``; the function takes a `Comparison` and the wanted keys and returns the
+    `Score`\\ s of all of them, so that metrics of one function share their work. ``parameters`` is
+    ``"module:function"`` for a metric with parameters of its own: the function takes the key and gives the SHA-256 of
+    each parameter file by name, and why the metric cannot be computed here (None if it can).
     """
 
     name: str
     version: int
-    direction: Literal["higher", "lower"]
+    direction: Direction
     units: str
     summary: str
     source: str

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 PLAIN_WIDTH = 160
 """Columns of a table that goes to a file or a pipe."""
 MINUS = "\N{MINUS SIGN}"
-ARROWS = {"higher": "↑", "lower": "↓"}
+UNLISTED = ("metrics", "defaults", "source", "reference", "needs_parameters")
+"""What ``--json`` has of a component and the table of `list` has no room for."""
+ARROWS = {"higher": "↑", "lower": "↓", "nearest zero": "→0"}
 DECIMALS = {"psnr": 3, "ssim": 4, "nrmse": 4, "rmse": 4, "data_consistency": 5}
 FOOTNOTES = "abcdefghijklmnopqrstuvwxyz"
 
@@ -232,7 +234,7 @@ def listing(found: Mapping[str, Sequence[Mapping[str, Any]]]) -> RenderableType:
 
     (kind, items), *_ = found.items()
     table = Table(title=kind, title_justify="left")
-    columns = [name for name in (items[0] if items else {}) if name not in ("metrics", "defaults")]
+    columns = [name for name in (items[0] if items else {}) if name not in UNLISTED]
     for name in columns:
         table.add_column(name.replace("_", " "), overflow="fold")
     for item in items:

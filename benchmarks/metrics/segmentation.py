@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 from mrsr_bench import UserError
-from mrsr_bench.benchmarks.metric import Comparison, MetricSpec, Score
+from mrsr_bench.benchmarks.metric import Comparison, Direction, MetricSpec, Score
 
 if TYPE_CHECKING:
     import numpy as np
@@ -188,10 +188,10 @@ def _mean(values: Sequence[float]) -> float:
     return math.fsum(values) / len(values)
 
 
-_WHAT: dict[str, tuple[Literal["higher", "lower"], str, str]] = {
+_WHAT: dict[str, tuple[Direction, str, str]] = {
     "dice": ("higher", "Dice overlap", "2 |A and B| / (|A| + |B|); Dice 1945, Ecology 26:297"),
     "jaccard": ("higher", "Jaccard overlap", "|A and B| / |A or B|; Jaccard 1912, New Phytologist 11:37"),
-    "volume_bias": ("lower", "signed error of volume", "(|A| - |B|) / |B|, B the truth; best is 0, not the lowest"),
+    "volume_bias": ("nearest zero", "signed error of volume", "(|A| - |B|) / |B|, B the truth"),
 }
 _TISSUE = (
     "CSF, grey and white matter inside the exact outline of the brain, cut at the intensities halfway between their "

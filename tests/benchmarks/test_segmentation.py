@@ -328,3 +328,14 @@ def test_n4_flattens_a_bias_field(monkeypatch):
     core = x**2 + y**2 + z**2 < 0.5
     flat = preparation.n4_corrected(Volume(data.astype(np.float32), np.diag([8.0, 8.0, 8.0, 1.0]))).data
     assert flat[core].std() / flat[core].mean() < 0.5 * data[core].std() / data[core].mean()
+
+
+@pytest.mark.parametrize("key", ["tissue_volume_bias", "parcellation_volume_bias"])
+def test_a_signed_error_is_best_at_zero_and_ranks_nothing(key):
+    from mrsr_bench.benchmarks.metrics import metrics
+    from mrsr_bench.benchmarks.reports.content import higher_is_better
+    from mrsr_bench.benchmarks.tables import header
+
+    assert metrics.get(key).direction == "nearest zero"
+    assert header(key).endswith("bias →0")
+    assert higher_is_better(key) is None
