@@ -252,12 +252,33 @@ def test_the_list_of_models_has_the_keys_of_the_contract(command, bench):
     assert models["untrained"]["weights"] == "missing"
 
 
-@pytest.mark.parametrize("name", ["linear", "net", "kspace_truncation", "psnr", "thick-4"])
+@pytest.mark.parametrize("name", ["linear", "net", "kspace_truncation", "psnr", "thick-4", "soup-fig8", "hcp"])
 @pytest.mark.parametrize("form", [(), ("--json",)])
 def test_anything_listed_can_be_shown(command, bench, name, form):
     code, out, _ = command("show", name, *form)
     assert code == 0
     assert name in out
+
+
+def test_a_metric_says_its_units_its_source_and_whether_it_may_rank(command, bench):
+    bias = parsed(command("show", "tissue_volume_bias", "--json")[1])
+    assert (bias["direction"], bias["units"], bias["ranked"], bias["reference"]) == ("nearest zero", "1", False, True)
+    listed = {m["name"]: m for m in parsed(command("list", "metrics", "--json")[1])["metrics"]}
+    assert listed["tissue_volume_bias"].items() <= bias.items()
+    assert (listed["psnr"]["units"], listed["psnr"]["ranked"]) == ("dB", True)
+    assert listed["psnr"]["source"]
+
+
+def test_a_dataset_says_where_it_comes_from_how_it_lies_and_how_it_is_split(command, bench):
+    hcp = parsed(command("show", "hcp", "--json")[1])
+    assert hcp["sources"][0].startswith("s3://hcp-openaccess/HCP_1200")
+    assert hcp["complete"]["subjects"] == 1113
+    assert hcp["split"]["sizes"] == {"train": 780, "val": 111, "evaluation": 111, "test": 111}
+    assert hcp["split"]["rule"]
+    assert any("T1w_MPR1" in layout for layout in hcp["layouts"])
+    assert parsed(command("show", "prostatex", "--json")[1])["split"]["sizes"]["train"] == 242
+    code, out, _ = command("show", "hcp")
+    assert (code, "s3://hcp-openaccess" in out) == (0, True)
 
 
 @pytest.mark.parametrize(

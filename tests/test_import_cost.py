@@ -5,6 +5,8 @@ import sys
 
 import pytest
 
+from mrsr_bench.benchmarks.catalogue import KINDS
+
 HEAVY = {"torch", "scipy", "nibabel", "huggingface_hub"}
 HEAVY_FOR_HELP = HEAVY | {"numpy", "pydantic", "rich", "yaml", "skimage", "matplotlib", "pyarrow", "psutil"}
 
@@ -36,13 +38,13 @@ def test_help_of_a_verb_loads_nothing_of_ours(verb):
     assert loaded(verb, "--help") & (HEAVY_FOR_HELP - {"pydantic"}) == set()
 
 
-@pytest.mark.parametrize("kind", ["models", "datasets", "degradations", "metrics", "protocols"])
+@pytest.mark.parametrize("kind", sorted(KINDS))
 @pytest.mark.parametrize("form", [(), ("--json",)])
 def test_listing_loads_no_framework(kind, form):
     assert loaded("list", kind, *form) & HEAVY == set()
 
 
-@pytest.mark.parametrize("name", ["cubic", "phantom", "kspace_truncation", "psnr", "thick-4"])
+@pytest.mark.parametrize("name", ["cubic", "phantom", "kspace_truncation", "psnr", "thick-4", "hcp", "soup-fig8"])
 def test_showing_loads_no_framework(name):
     assert loaded("show", name) & HEAVY == set()
 
