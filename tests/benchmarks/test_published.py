@@ -28,6 +28,7 @@ from mrsr_bench.benchmarks.datasets.split_lists import (
     share_split,
     splits_sha256,
 )
+from mrsr_bench.benchmarks.protocol import sha256_of
 from mrsr_bench.cli import main
 
 
@@ -315,6 +316,40 @@ def test_the_committed_lists_follow_their_rule():
     listed = committed("prostate_diagnosis")
     everyone = [subject for members in listed["splits"].values() for subject in members]
     assert share_split(everyone, listed["shares"], listed["seed"]) == listed["splits"]
+
+
+RULES = {
+    "by_share": "d163dd3fa0185c11aaed775c10a3846c0d351c3a9ae5138a4fcb009e7d4ffbce",
+    "hcp": "a11750d5dc462a7291d1a9c65bc9ad2ce7e42ddb22287f147a7466bbff9c380a",
+    "ixi": "9f67c67422082fa46f3815bc7732367194cb5c65d809c4db8eb44bd85b7daadf",
+    "ixi_slicewise_leaks": "8950751c82607ab656c5252d0a0a5f68dde34223cb745857de5860dfe6ca1796",
+}
+"""SHA-256 of the canonical JSON of each file that holds a rule and no list."""
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_a_rule_without_a_list_is_what_it_was(name):
+    """Another seed or share would move subjects from one side to the other without a word."""
+    assert sha256_of(committed(name)) == RULES[name]
+
+
+def test_every_split_file_has_its_hash_or_is_pinned_here():
+    names = {path.stem for path in Path(checking.__file__).parent.glob("datasets/splits/*.json")}
+    assert {name for name in names if "splits" not in committed(name)} == set(RULES)
+
+
+def test_the_rules_put_these_subjects_where_they_did():
+    of_ixi, of_hcp = committed("ixi"), committed("hcp")
+    shared = share_split([f"IXI{i:03d}" for i in range(2, 662)], of_ixi["shares"], of_ixi["seed"])
+    sized = seeded_split([str(100001 + i) for i in range(1113)], of_hcp["sizes"], of_hcp["seed"])
+    of_slices = committed("ixi_slicewise_leaks")
+    slices = seeded_split([f"slice-{i:04d}" for i in range(8955)], of_slices["sizes"], of_slices["seed"])
+    pinned = [splits_sha256(splits)[:16] for splits in (shared, sized, slices)]
+    assert pinned == [
+        "a6139b0fa119d567",
+        "d86615ab0466b344",
+        "5010064729e79032",
+    ]
 
 
 def test_seeded_splits_depend_on_names_and_seed_alone():
