@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mrsr_bench import UserError
-from mrsr_bench.benchmarks.dataset import SPLITS, Case, Dataset
+from mrsr_bench.benchmarks.dataset import SPLITS, Case, Dataset, Fault
 from mrsr_bench.benchmarks.datasets.dicom import DicomCase, find_series, is_dicom
 
 if TYPE_CHECKING:
@@ -94,6 +94,7 @@ class FolderDataset(Dataset):
     def __init__(self, path: str | Path, suffix: str | None = None) -> None:
         self.path = Path(path)
         self.suffix = suffix
+        self._beside: int | None = None
         self.name = self.path.resolve().name or str(self.path)
         if not self.path.exists():
             raise UserError(f"{self.path}: no such file or folder")
@@ -113,6 +114,15 @@ class FolderDataset(Dataset):
             images = [image for image in images if image.subject in chosen]
         return [case for image in images for case in _cases_of(image)]
 
+    def faults(self) -> Sequence[Fault]:
+        """The DICOM files that lie beside NIfTI files."""
+        if self._beside is None:
+            self._found()
+        if not self._beside:
+            return []
+        sentence = f"{self._beside} DICOM files beside NIfTI files are passed over; move them to a folder of their own"
+        return [Fault("passed over", sentence)]
+
     def _images(self) -> list[_Image]:
         found = self._found()
         _refuse_two_splits(found, self.path)
@@ -124,6 +134,7 @@ class FolderDataset(Dataset):
         return sorted(found, key=lambda image: (image.subject, str(image.path)))
 
     def _found(self) -> list[_Image]:
+        self._beside = 0
         if self.path.is_file():
             name = self.path.name
             stem = name[:-4] if name.lower().endswith(".hdr") else _stem(name)
@@ -139,6 +150,7 @@ class FolderDataset(Dataset):
             found += _read_tree(self.path / name, name, [], other_files)
         if not found:
             raise UserError(_nothing_there(self.path, other_files))
+        self._beside = other_files["DICOM beside NIfTI"]
         return found
 
     def _subjects_of(self, split: str, images: list[_Image], seed: int) -> set[str]:
@@ -189,6 +201,7 @@ def _read_tree(root: Path, split: str | None, passed_over: list[Path], other_fil
             slices.append(path)
     if slices and not paths:
         return _read_dicom(root, split, slices)
+    other_files["DICOM beside NIfTI"] += len(slices)
     plain = [(path, stem) for path, stem in paths if _bids_subject(str(path.relative_to(root))) is None]
     folders_of: defaultdict[str, set[Path]] = defaultdict(set)
     for path, stem in plain:

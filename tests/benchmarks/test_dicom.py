@@ -13,6 +13,7 @@ from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
 import mrsr_bench
 from mrsr_bench import UserError
+from mrsr_bench.benchmarks.check import check
 from mrsr_bench.benchmarks.datasets.dicom import find_series, is_dicom, load_series
 from mrsr_bench.benchmarks.datasets.folder import FolderDataset
 
@@ -198,3 +199,15 @@ def test_reading_dicom_is_not_paid_for_before_it_is_done():
 
 def test_pydicom_itself_reads_what_this_test_writes(tmp_path):
     assert pydicom.dcmread(dicom(tmp_path / "x.dcm", 2)).pixel_array[1, 3] == 213
+
+
+def test_dicom_files_beside_a_nifti_are_passed_over_and_a_check_says_so(tmp_path):
+    for index in range(3):
+        dicom(tmp_path / "scan" / f"{index}.dcm", index)
+    assert FolderDataset(tmp_path).faults() == []
+    data = np.random.default_rng(0).normal(100, 20, (6, 7, 8)).astype(np.float32)
+    nibabel.save(nibabel.Nifti1Image(data, np.eye(4)), tmp_path / "sub-01_T1w.nii.gz")
+    report = check(str(tmp_path), jobs=1)
+    (problem,) = report["problems"]
+    assert (problem["kind"], report["images"]) == ("passed over", 1)
+    assert problem["sentence"].startswith("3 DICOM files beside NIfTI files are passed over")
