@@ -211,7 +211,7 @@ def upscale(
 
 @app.command("list")
 def list_(
-    kind: Annotated[str, typer.Argument(metavar="KIND", help="models, datasets, degradations, metrics or protocols.")],
+    kind: Annotated[str, typer.Argument(metavar="KIND", help="models, datasets, degradations, metrics, protocols ...")],
     json: Json = False,
 ) -> None:
     """List what there is."""
@@ -223,7 +223,7 @@ def list_(
 
 @app.command()
 def show(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="A method, dataset, degradation, metric or protocol.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A method, dataset, metric, protocol ...")],
     json: Json = False,
 ) -> None:
     """Show all that is known about one of them."""
@@ -244,17 +244,23 @@ def score(
     split: Annotated[str | None, typer.Option(help="Of a folder: train, val, test or all.")] = None,
     name: Annotated[str | None, typer.Option(help="Of a folder: what the method is called.")] = None,
     out: Annotated[Path, typer.Option(help="Of a folder: where the run is stored.")] = Path("runs"),
+    suffix: Suffix = None,
     subject: Annotated[str | None, typer.Option(help="Whose random draws are used; default: HR's name.")] = None,
     convention: Annotated[
         str | None, typer.Option(help="all, psnr, ssim, nrmse or a convention's name: as the literature computes it.")
     ] = None,
-    seed: Seed = 0,
+    seed: Annotated[int | None, typer.Option(help="Decides the random draws; default: the manifest's, else 0.")] = None,
     json: Json = False,
 ) -> None:
     """Score an image of your own against its reference, or a folder of predictions under a protocol."""
     from mrsr_bench.benchmarks import tables
     from mrsr_bench.benchmarks.comparison import score_files
 
+    of_a_folder = {"--dataset": dataset, "--split": split, "--name": name, "--suffix": suffix}
+    refused = {"--convention": convention, "--subject": subject} if hr is None else of_a_folder
+    if given := [option for option, value in refused.items() if value is not None]:
+        takes = "a folder of predictions" if hr is None else "SR and HR"
+        raise UserError(f"score with {takes} does not take {' and '.join(given)}; leave it out")
     if hr is None:
         from mrsr_bench.benchmarks.exchange import score_predictions
 
@@ -262,7 +268,15 @@ def score(
             raise UserError("score takes SR and HR, or --protocol and a folder of predictions")
         with tables.stdout_kept_clean(), tables.progress() as notify:
             report = score_predictions(
-                sr, protocol=protocol, dataset=dataset, split=split, seed=seed, out=out, name=name, notify=notify
+                sr,
+                protocol=protocol,
+                dataset=dataset,
+                split=split,
+                suffix=suffix,
+                seed=seed,
+                out=out,
+                name=name,
+                notify=notify,
             )
         tables.emit(report.result, json, lambda: tables.run_report(report))
         tables.say(tables.run_places(report))
@@ -272,12 +286,14 @@ def score(
 
         if protocol is not None:
             raise UserError("--convention scores whole files as the literature does; leave --protocol out")
+        if subject is not None or seed is not None:
+            raise UserError("--convention draws nothing at random; leave --subject and --seed out")
         with tables.stdout_kept_clean():
             found = conventions.score_conventions_of_files(sr, hr, convention)
         tables.emit(found, json, lambda: conventions.table(found))
         return
     with tables.stdout_kept_clean():
-        found = score_files(sr, hr, protocol=protocol, seed=seed, subject=subject)
+        found = score_files(sr, hr, protocol=protocol, seed=seed or 0, subject=subject)
     tables.emit(found, json, lambda: tables.scores(found))
 
 

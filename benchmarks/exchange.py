@@ -219,15 +219,16 @@ def score_predictions(
     split: str | None = None,
     subjects: int | None = None,
     suffix: str | None = None,
-    seed: int = 0,
+    seed: int | None = None,
     out: Path = Path("runs"),
     name: str | None = None,
     notify: Notify | None = None,
 ) -> Report:
     """Score a folder of SR files brought from elsewhere, and store the run.
 
-    Without ``dataset`` the export's manifest, in that folder or beside it, says which images were exported. A subject
-    whose file is missing or unusable has no scores, and the reason is given.
+    Without ``dataset`` the export's manifest, in that folder or beside it, says which images were exported; suffix and
+    seed are the manifest's in any case. A subject whose file is missing or unusable has no scores, and the reason is
+    given.
 
     Raises:
         UserError: there is no such folder, nothing says what it belongs to, LR made now is not the LR that was
@@ -246,13 +247,17 @@ def score_predictions(
             f"the LR files were exported under {manifest['protocol']}, not {protocol}; score under the protocol they "
             "are of"
         )
+    if manifest is not None and seed not in (None, manifest["seed"]):
+        raise UserError(f"the LR files were exported with the seed {manifest['seed']}, not {seed}; leave --seed out")
+    if manifest is not None:
+        suffix, seed = suffix or manifest.get("suffix"), manifest["seed"]
     if manifest is not None and dataset is None:
-        dataset, suffix, seed = manifest["dataset_asked_for"], manifest.get("suffix"), manifest["seed"]
+        dataset = manifest["dataset_asked_for"]
         split, subjects = split or manifest.get("split"), subjects or manifest.get("subjects")
     assert dataset is not None
     chosen = name or predictions.resolve().name
     return _scored(
-        predictions, Request(protocol, dataset, split, subjects, suffix, seed, out, chosen), manifest, notify
+        predictions, Request(protocol, dataset, split, subjects, suffix, seed or 0, out, chosen), manifest, notify
     )
 
 
@@ -262,6 +267,7 @@ class _Brought:
 
     resolved: str
     weights_sha256: str | None = None
+    weights: None = None
 
 
 def _scored(predictions: Path, request: Request, manifest: Mapping[str, Any] | None, notify: Notify | None) -> Report:

@@ -150,3 +150,35 @@ def test_the_command_scores_a_folder(bench, exported, capsys):
         cli.main(["score", str(folder)])
     assert stop.value.code == 2
     assert "--protocol and a folder of predictions" in capsys.readouterr().err
+
+
+def test_the_seed_and_suffix_of_the_manifest_stay_where_the_dataset_is_named(bench, exported, monkeypatch):
+    folder = bring(exported, ["sub-01_T1w"])
+    manifest = json.loads((exported / "manifest.json").read_text(encoding="utf-8"))
+    (exported / "manifest.json").write_text(json.dumps({**manifest, "suffix": "T1w", "seed": 5}), encoding="utf-8")
+    asked = []
+    monkeypatch.setattr("mrsr_bench.benchmarks.exchange._scored", lambda folder, request, *_: asked.append(request))
+    score_predictions(folder, protocol=P, dataset="tiny", out=bench.out)
+    score_predictions(folder, protocol=P, dataset="tiny", suffix="T2w", out=bench.out)
+    assert [(request.seed, request.suffix) for request in asked] == [(5, "T1w"), (5, "T2w")]
+    with pytest.raises(UserError, match="exported with the seed 5, not 0; leave --seed out"):
+        score_predictions(folder, protocol=P, dataset="tiny", seed=0, out=bench.out)
+
+
+@pytest.mark.parametrize(
+    ("words", "refused"),
+    [
+        (["there", "--protocol", P, "--convention", "all", "--subject", "foo"], "--convention and --subject"),
+        (["a.nii", "b.nii", "--dataset", "x", "--split", "test", "--name", "y"], "--dataset and --split and --name"),
+        (["a.nii", "b.nii", "--suffix", "T1w"], "--suffix"),
+        (["a.nii", "b.nii", "--convention", "all", "--seed", "3"], "--subject and --seed"),
+    ],
+)
+def test_an_option_that_would_be_ignored_is_refused(words, refused, capsys):
+    from mrsr_bench import cli
+
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["score", *words])
+    shown = capsys.readouterr().err
+    assert (stop.value.code, shown.count("\n")) == (2, 1)
+    assert refused in shown
