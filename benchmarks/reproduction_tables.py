@@ -100,6 +100,11 @@ def _notes(found: Mapping[str, Any]) -> list[str]:
         for text in panel["deviations"]:
             reasons[f"deviation: {text}"] = None
     notes += [f"our convention of {', '.join(of)}: {text}" for text, of in conventions.items()]
+    if "psnr_volume" in found["metrics"] and "rmse" in found["metrics"]:
+        notes.append(
+            "rmse is not over the region of psnr volume and ssim volume: it is over mask and hull, these are over "
+            "whole volumes, so neither follows from the other"
+        )
     if found["stars_against"]:
         notes.append(
             f"* p < 0.05, ** p < 0.001 against {found['stars_against']} (paired Wilcoxon, Holm over the figure)"

@@ -267,6 +267,7 @@ def test_a_figure_runs_every_factor_with_its_own_methods(table_bench, monkeypatc
         assert rows["multi-scale"]["ours"]["rmse"]["stars"] == ""
         assert "one subject" in rows["multi-scale"]["ours"]["rmse"]["stars_reason"]
     assert found["dataset_of_the_paper"] == []
+    assert "rmse is not over the region of psnr volume and ssim volume: it is over mask and hull" in markdown(found)
 
 
 def test_training_is_passed_through(table_bench, monkeypatch):
