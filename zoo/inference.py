@@ -261,12 +261,21 @@ def load_method(
     _check_settings(resolved, settings)
     network = build_network(resolved, {**config["network"], **(settings or {})})
     load_into(network, found)
-    used = tiling or replace(Tiling(), **config["tiling"])
+    used = tiling or _with_room(replace(Tiling(), **config["tiling"]), resolved.tiling)
     device = choose_device(device)
     upscaler = NetworkUpscaler(
         network, config["regrid"], used, device, autocast, spec=resolved, tasks=trained_tasks(found)
     )
     return LoadedMethod(resolved, resolved.name, found, used, upscaler)
+
+
+def _with_room(stored: Tiling, declared: Tiling) -> Tiling:
+    """The tiling that weights were stored with, in larger tiles where the method allows them by now.
+
+    Only where tiles equal the volume, and their size changes nothing but time and memory.
+    """
+    free = stored.batch_norm == "eval" and stored.margin >= declared.margin
+    return replace(stored, window=max(stored.window, declared.window)) if free else stored
 
 
 def _check_settings(spec: MethodSpec, settings: Mapping[str, Any] | None) -> None:

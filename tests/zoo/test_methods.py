@@ -3,6 +3,7 @@
 import importlib
 import math
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ import torch
 from mrsr_bench import UserError
 from mrsr_bench.benchmarks.protocol import get_protocol, protocol_names
 from mrsr_bench.volume import Grid, Volume
-from mrsr_bench.zoo.inference import build_network, load_method, run_tiled, set_batch_norm, tiles
+from mrsr_bench.zoo.inference import _with_room, build_network, load_method, run_tiled, set_batch_norm, tiles
 from mrsr_bench.zoo.layers import ConvToOne, look_near, processor_layout, taper
 from mrsr_bench.zoo.method import Tiling
 from mrsr_bench.zoo.methods import methods
@@ -165,6 +166,19 @@ def test_a_large_first_layer_can_start_local():
     assert float(layer.weight.detach().square().sum()) == pytest.approx(before, rel=0.2)
     near = layer.weight.detach()[:, :, 2:7, 2:7, 2:7].square().sum()
     assert float(near) > 0.9 * float(layer.weight.detach().square().sum())
+
+
+@pytest.mark.parametrize(
+    ("stored", "window"),
+    [
+        (Tiling(96, 20), 128),
+        (Tiling(160, 20), 160),
+        (Tiling(96, 8), 96),
+        (Tiling(70, 20, batch_norm="tile"), 70),
+    ],
+)
+def test_stored_weights_work_in_larger_tiles_where_only_the_time_changes(stored, window):
+    assert _with_room(stored, Tiling(128, 20)) == replace(stored, window=window)
 
 
 @pytest.mark.parametrize("arguments", [(2, 2, 4, "direct"), (1, 3, 4, "reconstruction")])

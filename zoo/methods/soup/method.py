@@ -112,7 +112,8 @@ def _generator(name: str, summary: str, scales: tuple[int, ...], *, gan: bool = 
         groups=groups,
         regrid="cubic",
         tasks=_all(groups),
-        tiling=Tiling(window=136, margin=receptive_radius()),
+        # A head of 160 x 192 x 192 voxels is one tile, which takes 2.2 GB.
+        tiling=Tiling(window=184, margin=receptive_radius()),
         parameters=parameter_count(len(scales)),
         generator="soup_multi" if gan else None,
         recipes=GAN_RECIPES if gan else RECIPES if several else SINGLE_RECIPES,

@@ -40,8 +40,6 @@ METHODS = (
         regrid="linear",
         tasks=TASKS,
         # The whole radius, so that tiles equal the volume; the window holds 160 x 192 x 192 voxels in one tile (7 GB).
-        # That is for weights yet to be trained: the configuration of a file of weights goes first, and those that ship
-        # say 168, which makes two tiles of such a head.
         tiling=Tiling(window=184, margin=receptive_radius()),
         parameters=parameter_count(),
         recipes={"paper": "recipes/paper.yaml", "quick": "recipes/quick.yaml"},
