@@ -185,7 +185,7 @@ class Recipe(_Data):
 
     name: Name
     summary: str
-    regrid: Literal["nearest", "linear", "cubic", "lanczos", "zero_fill"]
+    regrid: Literal["nearest", "area", "linear", "cubic", "lanczos", "zero_fill"]
     network: dict[str, Any] = {}
     augment: tuple[Literal["flip", "swap", "scale"], ...] = ()
     validation_patches: Positive = 16
@@ -224,7 +224,7 @@ class WeightsConfig(BaseModel):
     task: dict[str, Any]
     tasks: list[dict[str, Any]] = []
     network: dict[str, bool | int | float | str]
-    regrid: Literal["nearest", "linear", "cubic", "lanczos", "zero_fill"]
+    regrid: Literal["nearest", "area", "linear", "cubic", "lanczos", "zero_fill"]
     tiling: TilingConfig
 
     @model_validator(mode="after")

@@ -2,8 +2,11 @@
 
 Every interpolation here is linear in the voxels, and on parallel axes separable, so it is one small matrix
 per axis: exact (the spline matrices are what `scipy.ndimage.map_coordinates(mode="nearest")` does to unit
-vectors), fast (matrix products), and the same code for nearest, linear, cubic, Lanczos and zero-filled
+vectors), fast (matrix products), and the same code for nearest, area, linear, cubic, Lanczos and zero-filled
 Fourier. Splines between grids that are not parallel go through `map_coordinates` itself.
+
+``area`` is the mean over a voxel of an image that is constant within each source voxel: slices repeated, and shared
+where a voxel lies across their border. Where no voxel does, it is ``nearest``.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ import numpy.typing as npt
 from mrsr_bench import UserError
 from mrsr_bench.volume import FloatArray, Grid, Volume
 
-Interpolation = Literal["nearest", "linear", "cubic", "lanczos", "zero_fill"]
+Interpolation = Literal["nearest", "area", "linear", "cubic", "lanczos", "zero_fill"]
 INTERPOLATIONS: tuple[Interpolation, ...] = get_args(Interpolation)
 SPLINE_ORDER: dict[str, int] = {"nearest": 0, "linear": 1, "cubic": 3}
 Matrix = npt.NDArray[np.float64]
@@ -36,6 +39,14 @@ def spline_matrix(coordinates: npt.NDArray[np.float64], size: int, order: int) -
         [map_coordinates(unit, coordinates[None], order=order, mode="nearest", output=np.float64) for unit in units],
         axis=1,
     )
+
+
+def area_matrix(coordinates: npt.NDArray[np.float64], size: int, step: float) -> Matrix:
+    """The share of each of ``size`` voxels in voxels ``step`` wide around the coordinates, edges replicated."""
+    low, high = coordinates[:, None] - step / 2, coordinates[:, None] + step / 2
+    starts, stops = np.arange(size) - 0.5, np.arange(size) + 0.5
+    starts[0], stops[-1] = -np.inf, np.inf
+    return np.asarray(np.clip(np.minimum(high, stops) - np.maximum(low, starts), 0.0, None) / step)
 
 
 def lanczos_matrix(coordinates: npt.NDArray[np.float64], size: int) -> Matrix:
@@ -61,8 +72,15 @@ def fourier_matrix(coordinates: npt.NDArray[np.float64], size: int) -> Matrix:
     return np.where(near, 1.0, kernel)
 
 
-def interpolation_matrix(coordinates: npt.NDArray[np.float64], size: int, interpolation: Interpolation) -> Matrix:
-    """The weights of any of `INTERPOLATIONS` along one axis: shape (coordinates, size)."""
+def interpolation_matrix(
+    coordinates: npt.NDArray[np.float64], size: int, interpolation: Interpolation, step: float = 1.0
+) -> Matrix:
+    """The weights of any of `INTERPOLATIONS` along one axis: shape (coordinates, size).
+
+    ``step``: the distance of two coordinates, a target voxel's width in source voxels; only ``area`` looks at it.
+    """
+    if interpolation == "area":
+        return area_matrix(coordinates, size, abs(step))
     if interpolation == "lanczos":
         return lanczos_matrix(coordinates, size)
     if interpolation == "zero_fill":
@@ -107,6 +125,8 @@ def parallel_axes(source: Grid, target: Grid) -> tuple[tuple[int, int, int], Mat
 def regrid(volume: Volume, target: Grid, interpolation: Interpolation) -> Volume:
     """``volume`` on the grid ``target``; beyond its edge voxels the edge is repeated (Fourier: periodic).
 
+    Between grids whose axes are not parallel ``area`` takes the nearest voxel.
+
     Raises:
         UserError: Lanczos or zero-filled Fourier was asked for between grids whose axes are not parallel.
     """
@@ -123,7 +143,7 @@ def regrid(volume: Volume, target: Grid, interpolation: Interpolation) -> Volume
         step, start = change[source_axis, target_axis], change[source_axis, 3]
         coordinates = np.round(start + step * np.arange(count), _COORDINATE_DECIMALS)
         same = size == count and np.array_equal(coordinates, np.arange(count))
-        matrices.append(None if same else interpolation_matrix(coordinates, size, interpolation))
+        matrices.append(None if same else interpolation_matrix(coordinates, size, interpolation, step))
     data = apply_matrices(volume.data.transpose(axes), matrices)
     return volume.with_data(data, target)
 
@@ -131,6 +151,8 @@ def regrid(volume: Volume, target: Grid, interpolation: Interpolation) -> Volume
 def _regrid_oblique(volume: Volume, target: Grid, interpolation: Interpolation) -> FloatArray:
     from scipy.ndimage import map_coordinates, spline_filter
 
+    if interpolation == "area":
+        interpolation = "nearest"
     if interpolation not in SPLINE_ORDER:
         raise UserError(
             f"{interpolation} needs grids with parallel axes; use nearest, linear or cubic between oblique grids"

@@ -175,6 +175,31 @@ def test_what_needs_parallel_axes_says_so(interpolation):
     assert "\n" not in str(raised.value)
 
 
+@pytest.mark.parametrize("factor", [2, 3, 5])
+def test_area_repeats_slices_at_whole_factors(factor):
+    volume = source(4, 5, 6)
+    target = finer(volume, (4, 5, 6 * factor), (1, 1, 1 / factor), (0, 0, (1 - factor) / (2 * factor)))
+    repeated = np.repeat(volume.data, factor, axis=2)
+    np.testing.assert_allclose(regrid(volume, target, "area").data, repeated, rtol=1e-5, atol=1e-3)
+    if factor % 2:  # otherwise float dust decides which of two equally near voxels is nearest
+        np.testing.assert_allclose(regrid(volume, target, "nearest").data, repeated, rtol=1e-5, atol=1e-3)
+
+
+def test_area_shares_slices_where_a_voxel_lies_across_two():
+    volume = source(1, 1, 4)
+    target = finer(volume, (1, 1, 10), (1, 1, 0.4), (0, 0, -0.3))
+    a, b, c, d = volume.data[0, 0]
+    expected = [a, a, (a + b) / 2, b, b, c, c, (c + d) / 2, d, d]
+    np.testing.assert_allclose(regrid(volume, target, "area").data[0, 0], expected, rtol=1e-5, atol=1e-3)
+    wide = finer(volume, (1, 1, 2), (1, 1, 2), (0, 0, 0.5))
+    np.testing.assert_allclose(regrid(volume, wide, "area").data[0, 0], [(a + b) / 2, (c + d) / 2], rtol=1e-5)
+
+
+def test_area_between_oblique_grids_takes_the_nearest_voxel():
+    volume, target = source(22, 23, 16), oblique_target()
+    np.testing.assert_array_equal(regrid(volume, target, "area").data, regrid(volume, target, "nearest").data)
+
+
 @pytest.mark.parametrize("interpolation", SPLINES)
 def test_beyond_the_edge_the_edge_is_repeated(interpolation):
     volume = source(8, 8, 8)

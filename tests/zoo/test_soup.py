@@ -363,7 +363,7 @@ def test_recipes_are_the_papers_and_say_where_they_are_not():
         assert dict(recipes[name].stages[-1].losses) == {"mse": 1.0}, "it ends on the paper's loss"
     for name, recipe in recipes.items():
         as_published = name.startswith("paper") or name.endswith("rrdb")
-        kind, said = ("nearest", "repeating its slices") if "thick" in name else ("linear", "linearly")
+        kind, said = ("area", "repeating its slices") if "thick" in name else ("linear", "linearly")
         assert recipe.regrid == ("cubic" if as_published else kind)
         assert as_published or any(said in deviation for deviation in recipe.deviations), name
         assert recipe.deviations, name
