@@ -186,6 +186,19 @@ def data_check(
         raise typer.Exit(EXIT_USER)
 
 
+@data_app.command("split")
+def data_split(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A dataset's name.")],
+    root: Root = None,
+    json: Json = False,
+) -> None:
+    """Print which subject is in which split, and the hashes by which two sites see whether they split alike."""
+    from mrsr_bench.benchmarks import split, tables
+
+    found = split.split(name, root)
+    tables.emit(found, json, lambda: split.table(found))
+
+
 @data_app.command("lr")
 def data_lr(
     protocol: Annotated[str, typer.Option(help="The protocol whose LR is made.")],

@@ -8,15 +8,15 @@ of a test slice are in training, so its scores say nothing about new subjects. I
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mrsr_bench import UserError
 from mrsr_bench.benchmarks.dataset import Case, Fault
 from mrsr_bench.benchmarks.datasets.folder import FolderCase
-from mrsr_bench.benchmarks.datasets.published import SPLIT_SEED, Expected, Layout, PublishedDataset
-from mrsr_bench.benchmarks.datasets.split_lists import committed, scaled_sizes, seeded_split
+from mrsr_bench.benchmarks.datasets.published import Expected, Layout, PublishedDataset
+from mrsr_bench.benchmarks.datasets.split_lists import Splits, committed, scaled_sizes, seeded_split
 from mrsr_bench.benchmarks.fetch import Archive
 
 if TYPE_CHECKING:
@@ -101,23 +101,33 @@ class IxiSlices(IxiDataset):
 
     checked_as = "ixi_guys_t2"
 
-    def split_names(self) -> tuple[str, ...]:
-        return tuple(committed("ixi_slicewise_leaks")["sizes"])
+    def __init__(self, name: str, contrast: str, site: str | None, summary: str) -> None:
+        super().__init__(name, contrast, site, summary)
+        self.split_list = "ixi_slicewise_leaks"
 
     def cases(self, split: str = "all", *, seed: int = 0) -> Sequence[Case]:
         if split not in (*self.split_names(), "all"):
             raise UserError(f"{self.name} has no split {split!r}; it has: {', '.join((*self.split_names(), 'all'))}")
-        whole = super().cases("all")
+        slices = self._slices(super().cases("all"))
+        names = slices if split == "all" else self._split(slices)[split]
+        return [slices[name] for name in names]
+
+    def splits(self) -> Splits:
+        """Split to slices: here they are what is split."""
+        return self._split(self._slices([self.case(image) for image in self.images()]))
+
+    def _slices(self, whole: Sequence[Case]) -> dict[str, IxiSlice]:
         slices = {}
         for case in whole:
             assert isinstance(case, FolderCase)
             for position in range(_slice_count(case.path)):
                 one = IxiSlice(case.path, case.subject, case.image, position)
                 slices[one.image] = one
-        if split == "all":
-            return list(slices.values())
-        sizes = scaled_sizes(committed("ixi_slicewise_leaks")["sizes"], len(slices))
-        return [slices[name] for name in seeded_split(slices, sizes, SPLIT_SEED)[split]]
+        return slices
+
+    def _split(self, slices: Mapping[str, IxiSlice]) -> Splits:
+        content = committed(self.split_list)
+        return seeded_split(slices, scaled_sizes(content["sizes"], len(slices)), content["seed"])
 
 
 def _slice_count(path: Path) -> int:

@@ -154,6 +154,7 @@ class PhantomDataset(Dataset):
 
     terms = "Apache-2.0; generated, no person was scanned. It proves the machinery, not a method."
     synthetic = True
+    SPLIT_RULE = "subjects by number: " + ", ".join(f"{part} from {first}" for part, first in FIRST_SUBJECT.items())
 
     def __init__(
         self,
@@ -207,6 +208,10 @@ class PhantomDataset(Dataset):
             for part in wanted
             for index in range(self.counts[part])
         ]
+
+    def splits(self) -> dict[str, list[str]]:
+        """Split to subjects."""
+        return {part: [case.subject for case in self.cases(part)] for part in self.counts}
 
 
 @lru_cache(maxsize=1)

@@ -27,8 +27,6 @@ from mrsr_bench.benchmarks.datasets.split_lists import (
 )
 from mrsr_bench.benchmarks.fetch import Source
 
-SPLIT_SEED = 0
-
 
 @dataclass(frozen=True)
 class Layout:
