@@ -366,21 +366,22 @@ def hr_scores(protocol: Protocol, dataset: str, request: Request) -> dict[str, d
 
 
 def _draw_stars(table: Mapping[str, Any], panels: Sequence[Mapping[str, Any]], measured: Measured, seed: int) -> None:
-    """Stars of every method against the table's baseline, Holm over the whole figure, into the rows."""
-    from mrsr_bench.benchmarks.statistics import corrected, paired, unreachable
+    """Stars of every method against the table's baseline into the rows; a metric is a family (`against_baseline`)."""
+    from mrsr_bench.benchmarks.statistics import Paired, against_baseline, unreachable
 
     baseline = table.get("stars_against")
     if baseline is None:
         return
-    tests = {}
-    for panel in panels:
-        for row in panel["rows"]:
-            for metric in table["metrics"]:
-                places = [(panel["protocol"], label) for label in (row["label"], baseline)]
-                if row["label"] != baseline and not any(measured.why_not(place, metric) for place in places):
-                    both = [measured.values[(*place, metric)] for place in places]
-                    tests[(*places[0], metric)] = paired(*both, seed=seed)
-    drawn = corrected(tests)
+    drawn: dict[tuple[str, str, str], Paired] = {}
+    for metric in table["metrics"]:
+        places = [(row["label"], panel["protocol"]) for panel in panels for row in panel["rows"]]
+        values = {
+            (label, protocol): measured.values[protocol, label, metric]
+            for label, protocol in places
+            if measured.why_not((protocol, label), metric) is None
+        }
+        family = against_baseline(values, baseline, seed=seed)
+        drawn |= {(protocol, label, metric): test for (label, protocol), test in family.items()}
     for panel in panels:
         for row in panel["rows"]:
             for metric, score in row["ours"].items():

@@ -107,7 +107,8 @@ def _notes(found: Mapping[str, Any]) -> list[str]:
         )
     if found["stars_against"]:
         notes.append(
-            f"* p < 0.05, ** p < 0.001 against {found['stars_against']} (paired Wilcoxon, Holm over the figure)"
+            f"* p < 0.05, ** p < 0.001 against {found['stars_against']} "
+            "(paired Wilcoxon, Holm over all methods and factors of a metric)"
         )
     if SECONDS in found["metrics"]:
         notes.append("seconds: median per volume on the machine that run.json names")

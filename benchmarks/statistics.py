@@ -252,3 +252,28 @@ def corrected(comparisons: Mapping[Key, Paired]) -> dict[Key, Paired]:
         key: replace(comparison, p_holm=adjusted.get(key), family=len(tested))
         for key, comparison in comparisons.items()
     }
+
+
+def against_baseline(
+    values: Mapping[tuple[str, Key], Mapping[str, float | None]], baseline: str, *, seed: int = 0
+) -> dict[tuple[str, Key], Paired]:
+    """Every other method minus ``baseline`` wherever both are; ``values`` are one metric's, by (method, place).
+
+    A place is a factor, or the protocol that has it. This is the one family of the stars: all methods at all places of
+    one metric. Each metric is a family of its own, as ranks are by one metric.
+    """
+    return corrected(
+        {
+            (method, place): paired(of, values[baseline, place], seed=seed)
+            for (method, place), of in values.items()
+            if method != baseline and (baseline, place) in values
+        }
+    )
+
+
+def silence_of(family: Mapping[Key, Paired]) -> str | None:
+    """Why stars cannot appear in a family that was `corrected`, if so."""
+    if not family:
+        return None
+    tested = [comparison for comparison in family.values() if comparison.p is not None]
+    return unreachable(max(c.n for c in tested or family.values()), max(1, len(tested)))

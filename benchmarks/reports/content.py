@@ -21,7 +21,7 @@ from mrsr_bench.benchmarks.metrics import known_metrics
 from mrsr_bench.benchmarks.protocol import Protocol
 from mrsr_bench.benchmarks.reports.training import Training, training_of
 from mrsr_bench.benchmarks.results import CURVES_FILE, FIGURES_FOLDER, RUN_FILE, file_name, read_run
-from mrsr_bench.benchmarks.statistics import MIN_SUBJECTS, Paired, corrected, paired, summarise, unreachable
+from mrsr_bench.benchmarks.statistics import MIN_SUBJECTS, Paired, against_baseline, silence_of, summarise
 from mrsr_bench.leaderboards.rank import Ranking, rank
 
 BASELINES = ("cubic", "zero_fill")
@@ -216,11 +216,9 @@ class Section:
 
     def against(self, baseline: str, key: str) -> dict[str, Paired]:
         """Every other method minus ``baseline`` by one metric; Holm over these comparisons."""
-        if baseline not in self.labels:
-            return {}
-        theirs = self.values(baseline, key)
-        others = [label for label in self.labels if label != baseline]
-        return corrected({o: paired(self.values(o, key), theirs, seed=self.seed) for o in others})
+        values = {(label, self.slug): self.values(label, key) for label in self.labels}
+        found = against_baseline(values, baseline, seed=self.seed)
+        return {label: comparison for (label, _), comparison in found.items()}
 
     def repeated(self, label: str, key: str) -> tuple[list[float], int]:
         """Means of every training of a method over the subjects that all its runs scored, and their number.
@@ -237,11 +235,7 @@ class Section:
 
     def silent_stars(self, baseline: str, key: str) -> str | None:
         """Why stars cannot appear in `against`, if so."""
-        found = self.against(baseline, key)
-        tested = [c for c in found.values() if c.p is not None]
-        if not tested:
-            return unreachable(max((c.n for c in found.values()), default=0)) if found else None
-        return unreachable(max(c.n for c in tested), len(tested))
+        return silence_of(self.against(baseline, key))
 
     @property
     def few(self) -> bool:

@@ -22,7 +22,7 @@ from mrsr_bench.benchmarks.reports.drawing import (
     prepare,
 )
 from mrsr_bench.benchmarks.reports.shells import correlation_plot, resolution_plot
-from mrsr_bench.benchmarks.statistics import corrected, paired, unreachable
+from mrsr_bench.benchmarks.statistics import against_baseline, silence_of
 from mrsr_bench.benchmarks.tables import header
 
 if TYPE_CHECKING:
@@ -217,7 +217,7 @@ def factor_plot(series: Series, styles: Styles, number: int, baseline: str = "cu
         ", bar: its 95 % interval. " if any(not s.few for s in series.sections) else ". "
     )
     note += f"Stars above in a method's colour: it differs from {baseline}, * p < 0.05, ** p < 0.001 "
-    note += f"(two-sided Wilcoxon, Holm over all methods and factors of a panel). {' '.join(notes)}".rstrip()
+    note += f"(two-sided Wilcoxon, Holm over all methods and factors of a metric). {' '.join(notes)}".rstrip()
     gaps = [
         f"{label} at {factor:g}"
         for section, factor in zip(series.sections, series.factors, strict=True)
@@ -234,21 +234,14 @@ Drawn = dict[str, dict[tuple[str, int], str]]
 def _stars(series: Series, keys: Sequence[str], baseline: str) -> tuple[Drawn, list[str]]:
     """By metric: the stars of (method, place of the factor), and why some cannot be."""
     drawn: Drawn = {}
-    notes: dict[str, None] = {}
+    places = list(enumerate(series.sections))
+    absent = [series.factors[place] for place, section in places if baseline not in section.labels]
+    notes = dict.fromkeys(f"No {baseline} at {factor:g}, so no star there." for factor in absent)
     for key in keys:
-        family = {}
-        for place, section in enumerate(series.sections):
-            if baseline not in section.labels:
-                notes[f"No {baseline} at {series.factors[place]:g}, so no star there."] = None
-                continue
-            theirs = section.values(baseline, key)
-            for label in (label for label in section.labels if label != baseline):
-                family[label, place] = paired(section.values(label, key), theirs)
-        found = corrected(family)
+        values = {(label, place): section.values(label, key) for place, section in places for label in section.labels}
+        found = against_baseline(values, baseline)
         drawn[key] = {where: comparison.stars for where, comparison in found.items()}
-        n = max((c.n for c in found.values()), default=0)
-        reason = unreachable(n, max(1, sum(c.p is not None for c in found.values()))) if found else None
-        if reason:
+        if reason := silence_of(found):
             notes[f"No more stars: {reason}."] = None
     return drawn, list(notes)
 

@@ -3,13 +3,18 @@
 import itertools
 import json
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from scipy import stats
 
+from mrsr_bench.benchmarks.claims import Measured
+from mrsr_bench.benchmarks.reports.plots import _stars
+from mrsr_bench.benchmarks.reproduce import _draw_stars
 from mrsr_bench.benchmarks.statistics import (
     MIN_SUBJECTS,
+    against_baseline,
     bootstrap_interval,
     bootstrap_means,
     corrected,
@@ -17,6 +22,7 @@ from mrsr_bench.benchmarks.statistics import (
     paired,
     rank_biserial,
     signed_ranks,
+    silence_of,
     smallest_p,
     stars,
     summarise,
@@ -208,6 +214,43 @@ def test_correction_is_over_the_comparisons_that_could_be_tested():
     assert found["same"].p_holm == 1.0
     assert found["whole"].p_holm == pytest.approx(min(1.0, 2 * found["whole"].p))
     assert found["whole"].family == 2
+
+
+def test_a_metric_is_one_family_over_methods_and_places_and_needs_the_baseline_there():
+    values = {(m, place): scores(9, i) for i, m in enumerate(("cubic", "a", "b")) for place in (2, 3)}
+    values["a", 4] = scores(9, 5)
+    found = against_baseline(values, "cubic")
+    assert set(found) == {("a", 2), ("b", 2), ("a", 3), ("b", 3)}
+    assert {comparison.family for comparison in found.values()} == {4}
+    assert [c.p_holm for c in found.values()] == holm([c.p for c in found.values()])
+    assert "4 comparisons" in silence_of(found)
+    assert (against_baseline(values, "linear"), silence_of({})) == ({}, None)
+
+
+def test_the_same_runs_get_the_same_stars_in_a_report_and_in_a_reproduction():
+    """Four methods at two factors, all better in all nine subjects: 8 * 2 / 2**9 < 0.05, over two metrics it is not."""
+    labels, metrics, factors = ("cubic", "a", "b", "c", "d"), ("psnr", "ssim"), (2, 3)
+    subjects = [f"s{i}" for i in range(9)]
+    of = {label: {s: rank + 0.01 * i for i, s in enumerate(subjects)} for rank, label in enumerate(labels)}
+    section = SimpleNamespace(labels=labels, values=lambda label, key: of[label])
+    drawn, _ = _stars(SimpleNamespace(sections=(section, section), factors=factors), metrics, "cubic")
+    panels = [
+        {"protocol": f"thick-{f}", "rows": [{"label": label, "ours": {m: {} for m in metrics}} for label in labels]}
+        for f in factors
+    ]
+    measured = Measured({(f"thick-{f}", m, k): of[m] for f in factors for m in labels for k in metrics})
+    _draw_stars({"stars_against": "cubic", "metrics": metrics}, panels, measured, 0)
+    reproduced = {
+        metric: {
+            (row["label"], place): row["ours"][metric]["stars"]
+            for place, panel in enumerate(panels)
+            for row in panel["rows"]
+            if row["label"] != "cubic"
+        }
+        for metric in metrics
+    }
+    assert reproduced == drawn
+    assert {star for stars_of in drawn.values() for star in stars_of.values()} == {"*"}
 
 
 @pytest.mark.slow
