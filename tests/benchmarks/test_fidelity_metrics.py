@@ -263,3 +263,109 @@ def test_a_damaged_parameter_file_is_named(monkeypatch, tmp_path):
     digests, reason = perceptual.parameters_of("lpips")
     assert digests == {}
     assert "damaged" in reason
+
+
+def random_network(key, monkeypatch):
+    """pyiqa's network on random parameters; its constructors ask for published ones, which are not at hand."""
+    pytest.importorskip("pyiqa")
+    torch = pytest.importorskip("torch")
+    try:
+        from pyiqa.archs import dists_arch, lpips_arch
+        from torchvision import models
+    except ImportError as error:
+        pytest.skip(f"pyiqa cannot be imported: {error}")
+    for name in ("alexnet", "vgg16"):
+        untrained = getattr(models, name)
+        monkeypatch.setattr(models, name, lambda build=untrained, **_: build(weights=None))
+    torch.manual_seed(20)
+    try:
+        model = (lpips_arch.LPIPS if key == "lpips" else dists_arch.DISTS)(pretrained=False)
+    except OSError as error:  # what torch hub raises for a file that it may not fetch
+        pytest.skip(f"pyiqa cannot build {key} without its publishers' files: {error}")
+    if key == "lpips":
+        for layer in model.lins:
+            layer.model[-1].weight.data.abs_()  # the published ones are not negative
+    return model.eval()
+
+
+def rgb(image, mean, deviation):
+    return np.stack([(image - m) / d for m, d in zip(mean, deviation, strict=True)])
+
+
+def features(image, weights, plan):
+    """The maps of a network, in float64: ``plan`` has a list of steps for each map that is kept."""
+    import torch
+    from torch.nn import functional
+
+    found, h, weights = [], torch.from_numpy(image)[None], iter(weights)
+    for steps in plan:
+        for step, *numbers in steps:
+            if step == "conv":
+                weight, bias = next(weights).double(), next(weights).double()
+                h = functional.conv2d(h, weight, bias, stride=numbers[0], padding=numbers[1]).relu()
+            elif step == "max":
+                h = functional.max_pool2d(h, 3, 2)
+            else:  # the L2 pooling of Hénaff and Simoncelli 2016: root of the Hann-weighted mean of squares
+                hann = torch.tensor([0.25, 0.5, 0.25], dtype=torch.float64)
+                kernel = (hann[:, None] * hann)[None, None].repeat(h.shape[1], 1, 1, 1)
+                h = (functional.conv2d(h**2, kernel, stride=2, padding=1, groups=h.shape[1]) + 1e-12).sqrt()
+        found.append(h[0].numpy())
+    return found
+
+
+ALEXNET = [
+    [("conv", 4, 2)],
+    [("max",), ("conv", 1, 2)],
+    [("max",), ("conv", 1, 1)],
+    [("conv", 1, 1)],
+    [("conv", 1, 1)],
+]
+VGG16 = [[("conv", 1, 1)] * 2, *([("l2",)] + [("conv", 1, 1)] * n for n in (2, 3, 3, 3))]
+
+
+def literal_lpips(sr, hr, model):
+    """Zhang et al. 2018, equation 1: weighted squared differences of unit feature vectors, mean over places, summed."""
+    weights = [parameter for name, parameter in model.named_parameters() if name.startswith("net.")]
+    maps = [
+        features(rgb(2.0 * i - 1, (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)), weights, ALEXNET) for i in (sr, hr)
+    ]
+    total = 0.0
+    for layer, a, b in zip(model.lins, *maps, strict=True):
+        unit_a, unit_b = (y / (np.sqrt((y**2).sum(axis=0)) + 1e-10) for y in (a, b))
+        weight = layer.model[-1].weight.detach().double().numpy().ravel()
+        total += np.einsum("c,cyx->yx", weight, (unit_a - unit_b) ** 2).mean()
+    return total
+
+
+def literal_dists(sr, hr, model):
+    """Ding et al. 2022, equations 4 to 6, the image itself being the first map."""
+    weights = [parameter for name, parameter in model.named_parameters() if name.startswith("stage")]
+    maps = []
+    for image in (sr, hr):
+        plain = np.stack([image] * 3).astype(np.float64)
+        scaled = rgb(image.astype(np.float64), (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+        maps.append([plain, *features(scaled, weights, VGG16)])
+    alpha, beta = (parameter.detach().double().numpy().ravel() for parameter in (model.alpha, model.beta))
+    texture, structure = [], []
+    for a, b in zip(*maps, strict=True):
+        for x, y in zip(a, b, strict=True):
+            covariance = ((x - x.mean()) * (y - y.mean())).mean()
+            texture.append((2 * x.mean() * y.mean() + 1e-6) / (x.mean() ** 2 + y.mean() ** 2 + 1e-6))
+            structure.append((2 * covariance + 1e-6) / (x.var() + y.var() + 1e-6))
+    return 1 - (alpha @ np.array(texture) + beta @ np.array(structure)) / (alpha.sum() + beta.sum())
+
+
+@pytest.mark.parametrize(("key", "literal"), [("lpips", literal_lpips), ("dists", literal_dists)])
+def test_perceptual_distances_are_their_formulas_on_random_parameters(key, literal, monkeypatch):
+    from mrsr_bench.benchmarks.metrics import perceptual
+
+    model = random_network(key, monkeypatch)
+    monkeypatch.setattr(perceptual, "network", lambda key: model)
+    shape = (66, 70, 1)
+    hr, sr = noisy_ball(21, shape), noisy_ball(22, shape).data
+    region = np.ones(shape, dtype=bool)
+    reference = Reference(hr, 150.0, region, region, "x", (0, 1))
+    found = score(sr, reference, [key])[0].value
+    expected = literal(*(np.clip(v[..., 0].astype(np.float64) / 150, 0, 1) for v in (sr, hr.data)), model)
+    assert expected > 1e-4
+    assert found == pytest.approx(expected, rel=1e-3)
