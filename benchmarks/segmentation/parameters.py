@@ -46,7 +46,7 @@ def parameter_file(path: str | Path | None = None, *, fetch: bool = True) -> Pat
     stored = home() / "segmentation" / FILE
     if stored.is_file():
         return stored
-    where = f"put {FILE} into $MRSR_BENCH_HOME/segmentation or name it with --segmentation-weights"
+    where = f"put {FILE} into $MRSR_BENCH_HOME/segmentation (only `mrsr-bench segment` can take it from elsewhere)"
     if offline := offline_by():
         raise UserError(f"the parameters of HighRes3DNet are not here and {offline} forbids downloads; {where}")
     if not fetch:

@@ -339,3 +339,12 @@ def test_a_signed_error_is_best_at_zero_and_ranks_nothing(key):
     assert metrics.get(key).direction == "nearest zero"
     assert header(key).endswith("bias →0")
     assert higher_is_better(key) is None
+
+
+def test_the_reason_for_missing_parameters_names_no_option_that_run_lacks(monkeypatch, tmp_path):
+    monkeypatch.setenv("MRSR_BENCH_HOME", str(tmp_path))
+    monkeypatch.setenv("MRSR_BENCH_OFFLINE", "1")
+    with pytest.raises(UserError) as raised:
+        parameters.parameter_file()
+    assert f"put {parameters.FILE} into $MRSR_BENCH_HOME/segmentation" in str(raised.value)
+    assert "--" not in str(raised.value)
