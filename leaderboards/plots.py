@@ -272,8 +272,8 @@ def over_factors(tables: Sequence[Table]) -> list[Plot]:
         if family is not None and table.ranked_by is not None:
             families.setdefault((family, table.dataset, table.split, table.seed), []).append(table)
     plots: list[Plot] = []
-    for ((family, _, _), dataset, split, _), members in families.items():
-        plot = _lines(f"{family} on {dataset} ({split})", f"plot-factor-{len(plots)}", members)
+    for ((name, _, _), dataset, split, _), members in families.items():
+        plot = _lines(f"{name} on {dataset} ({split})", f"plot-factor-{len(plots)}", members)
         if plot is not None:
             plots.append(plot)
     return plots
