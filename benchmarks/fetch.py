@@ -225,7 +225,8 @@ class ResumingDownload:
 
 
 def _require_room(folder: Path, needed: int) -> None:
-    free = shutil.disk_usage(folder).free
+    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    free = shutil.disk_usage(there).free
     if needed > free:
         raise UserError(
             f"{folder}: {needed / 2**30:.1f} GiB are needed and {free / 2**30:.1f} GiB are free; "

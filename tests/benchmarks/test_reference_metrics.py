@@ -185,7 +185,7 @@ def test_data_consistency_is_zero_for_hr_and_for_zero_filling_only():
 
 def test_every_metric_says_what_it_is():
     for spec in metrics.all():
-        assert spec.direction in ("higher", "lower")
+        assert spec.direction in ("higher", "lower", "nearest zero")
         assert spec.summary
         assert spec.source
         assert spec.convention
