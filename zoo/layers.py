@@ -46,15 +46,6 @@ class ConvToOne(nn.Conv3d):
         return out[:, None] + self.bias
 
 
-def processor_layout(x: Tensor) -> Tensor:
-    """``x`` (n, channels, x, y, z), on a CPU with the channels last in memory.
-
-    The convolutions that follow keep the layout. A CPU's are quicker so, and in bfloat16 take half the time
-    (`mrsr_bench.benchmarks.throughput`); a GPU's choose for themselves.
-    """
-    return x.contiguous(memory_format=torch.channels_last_3d) if x.device.type == "cpu" else x
-
-
 @torch.no_grad()
 def blind_to_constants(conv: nn.Conv2d | nn.Conv3d) -> None:
     """Take the mean off every filter of a first layer, so that at the start it answers to edges and not to brightness.

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from mrsr_bench import UserError
+from mrsr_bench.zoo.regrid import Interpolation
 
 Positive = Annotated[int, Field(gt=0)]
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -185,7 +186,7 @@ class Recipe(_Data):
 
     name: Name
     summary: str
-    regrid: Literal["nearest", "area", "linear", "cubic", "lanczos", "zero_fill"]
+    regrid: Interpolation
     network: dict[str, Any] = {}
     augment: tuple[Literal["flip", "swap", "scale"], ...] = ()
     validation_patches: Positive = 16
@@ -224,7 +225,7 @@ class WeightsConfig(BaseModel):
     task: dict[str, Any]
     tasks: list[dict[str, Any]] = []
     network: dict[str, bool | int | float | str]
-    regrid: Literal["nearest", "area", "linear", "cubic", "lanczos", "zero_fill"]
+    regrid: Interpolation
     tiling: TilingConfig
 
     @model_validator(mode="after")

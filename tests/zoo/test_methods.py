@@ -13,7 +13,7 @@ from mrsr_bench import UserError
 from mrsr_bench.benchmarks.protocol import get_protocol, protocol_names
 from mrsr_bench.volume import Grid, Volume
 from mrsr_bench.zoo.inference import _with_room, build_network, load_method, run_tiled, set_batch_norm, tiles
-from mrsr_bench.zoo.layers import ConvToOne, look_near, processor_layout, taper
+from mrsr_bench.zoo.layers import ConvToOne, look_near, taper
 from mrsr_bench.zoo.method import Tiling
 from mrsr_bench.zoo.methods import methods
 from mrsr_bench.zoo.methods.mdcsrn.method import parameter_count, receptive_radius
@@ -124,38 +124,6 @@ def test_a_tapered_convolution_weighs_near_voxels_more():
     torch.testing.assert_close(layer(x), library(x), rtol=1e-5, atol=1e-5)
     assert taper(5)[2, 2, 2] == pytest.approx(1 + 1 / 125)
     assert taper(5)[0, 2, 2] == pytest.approx(math.exp(-2) + 1 / 125)
-
-
-@pytest.mark.parametrize(
-    ("module", "name", "arguments"),
-    [
-        ("soup.network", "SoupGenerator", {"scales": (4,), "features": 8, "depth": 2}),
-        ("soup.rrdb", "SoupRRDB", {"factor": 2, "blocks": 1, "features": 8, "growth": 4}),
-        ("mdcsrn.network", "MDCSRN", {"blocks": 1, "units": 2, "growth": 4}),
-        ("srdensenet3d.network", "SRDenseNet3D", {"blocks": 1, "units": 2, "growth": 4}),
-        ("srresnet3d.network", "SRResNet3D", {"filters": 8, "blocks": 1}),
-    ],
-)
-def test_the_layout_in_memory_changes_no_gradient(monkeypatch, module, name, arguments):
-    home = importlib.import_module(f"mrsr_bench.zoo.methods.{module}")
-    torch.manual_seed(0)
-    network, x = getattr(home, name)(**arguments), torch.from_numpy(structured((2, 1, 8, 9, 10)))
-    seen = []
-
-    def gradients(layout):
-        monkeypatch.setattr(home, "processor_layout", layout)
-        network.zero_grad()
-        network(x).square().mean().backward()
-        return [parameter.grad.clone() for parameter in network.parameters()]
-
-    def remembered(features):
-        seen.append(processor_layout(features))
-        return seen[-1]
-
-    plain = gradients(lambda features: features)
-    torch.testing.assert_close(gradients(remembered), plain, rtol=1e-3, atol=1e-6)
-    assert all(features.is_contiguous(memory_format=torch.channels_last_3d) for features in seen)
-    assert seen
 
 
 def test_a_large_first_layer_can_start_local():

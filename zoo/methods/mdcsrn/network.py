@@ -12,7 +12,6 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from mrsr_bench.zoo.layers import processor_layout
 from mrsr_bench.zoo.methods.mdcsrn.lean import lean_forward
 
 BOTTLENECK_WIDTH = 4
@@ -124,7 +123,7 @@ class MDCSRN(nn.Module):
         return x + RESIDUAL_SCALE * out if self.global_skip else out
 
     def _plain_forward(self, x: Tensor) -> Tensor:
-        levels = [processor_layout(self.stem(x))]
+        levels = [self.stem(x)]
         for i, block in enumerate(self.blocks):
             entry = levels[0] if i == 0 else self.compressors[i - 1](torch.cat(levels, dim=1))
             levels.append(block(entry))

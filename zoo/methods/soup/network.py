@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mrsr_bench import UserError
-from mrsr_bench.zoo.layers import blind_to_constants, processor_layout
+from mrsr_bench.zoo.layers import blind_to_constants
 from mrsr_bench.zoo.methods.soup.method import FACTORS, SCALES
 
 INTEGER_TOLERANCE = 1e-4
@@ -73,8 +73,6 @@ def _apply(x: Tensor, kernels: Kernels, *, last_relu: bool = True) -> Tensor:
     """Convolutions with ReLU in between, and after the last one too if asked."""
     for i, (weight, bias) in enumerate(kernels):
         x = functional.conv3d(x, weight, bias, padding=1)
-        if i == 0:
-            x = processor_layout(x)
         if last_relu or i + 1 < len(kernels):
             x = functional.relu_(x)
     return x

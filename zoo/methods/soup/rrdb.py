@@ -11,8 +11,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mrsr_bench.zoo.layers import processor_layout
-
 RESIDUAL_SCALE = 0.2
 """ESRGAN's beta: what a dense block, and a block of three of them, adds to its input."""
 _SLOPE = 0.2
@@ -88,7 +86,7 @@ class SoupRRDB(nn.Module):
         self.head = _conv(features, 1, _HEAD_SCALE)
 
     def forward(self, x: Tensor) -> Tensor:
-        stem = processor_layout(self.stem(x))
+        stem = self.stem(x)
         features = stem + self.trunk(self.blocks(stem))
         fine = _activated(shuffle_slices(self.upsample(features), self.factor))
         out: Tensor = x.repeat_interleave(self.factor, dim=4) + self.head(_activated(self.fine(fine)))

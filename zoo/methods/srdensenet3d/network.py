@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import elu, elu_
 
 from mrsr_bench.zoo.channels_last import activated, convolved, matrix_of
-from mrsr_bench.zoo.layers import blind_to_constants, processor_layout
+from mrsr_bench.zoo.layers import blind_to_constants
 from mrsr_bench.zoo.methods.mdcsrn.network import RESIDUAL_SCALE, NormAct
 
 
@@ -62,7 +62,7 @@ class SRDenseNet3D(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if self.training or torch.is_grad_enabled() or self.act.per_tile:
-            levels = [elu(processor_layout(self.stem(x)))]
+            levels = [elu(self.stem(x))]
             for block in self.blocks:
                 levels.append(block(levels[-1]))
             out: Tensor = self.last(self.act(self.bottleneck(torch.cat(levels, dim=1))))

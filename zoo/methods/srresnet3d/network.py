@@ -11,7 +11,7 @@ from typing import cast
 from torch import Tensor, nn
 from torch.nn.functional import instance_norm
 
-from mrsr_bench.zoo.layers import ConvToOne, blind_to_constants, look_near, processor_layout
+from mrsr_bench.zoo.layers import ConvToOne, blind_to_constants, look_near
 
 RESIDUAL_SCALE = 0.03
 """Of what the network gives, with ``global_skip``: the 64 x 9^3 weights of the last convolution add up."""
@@ -70,7 +70,7 @@ class SRResNet3D(nn.Module):
             nn.init.zeros_(cast(Tensor, self.last.bias))
 
     def forward(self, x: Tensor) -> Tensor:
-        first = processor_layout(self.stem(x))
+        first = self.stem(x)
         joined = first + self.join(self.blocks(first))
         out: Tensor = self.last(self.same_size(joined))
         return x + RESIDUAL_SCALE * out if self.global_skip else out
