@@ -59,14 +59,19 @@ def reproduce(
     seed: Seed = 0,
     fresh: Annotated[bool, typer.Option("--fresh", help="Compute everything again.")] = False,
     page: Annotated[Path | None, typer.Option(help="Another folder for the page and its figure.")] = None,
+    without: Annotated[
+        list[str] | None, typer.Option(help="Do not run these methods: comma-separated or repeated.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Run what a paper's table or figure ran, ours beside the paper's, and check its claims."""
     from mrsr_bench.benchmarks import tables
     from mrsr_bench.benchmarks.reproduce import Request, reproduce
     from mrsr_bench.benchmarks.reproduction_tables import rendered
+    from mrsr_bench.registry import typed_names
 
-    request = Request(name, dataset, subjects, split, suffix, train, steps, device, out, seed, fresh, page)
+    left_out = typed_names(without or ())
+    request = Request(name, dataset, subjects, split, suffix, train, steps, device, out, seed, fresh, page, left_out)
     with tables.stdout_kept_clean(), tables.progress() as notify:
         found = reproduce(request, notify)
     tables.emit(found, json, lambda: rendered(found))

@@ -28,13 +28,14 @@ if TYPE_CHECKING:
 HR = "hr"
 """Stands in a table for HR itself, scored by the metrics that need no reference."""
 FOLDER = "reproductions"
+LEFT_OUT = "left out by --without"
 
 
 @dataclass(frozen=True)
 class Request:
     """What ``mrsr-bench reproduce`` was asked for; ``steps`` are those of a training that ``train`` starts.
 
-    ``page`` is another folder for the page and its figure.
+    ``page`` is another folder for the page and its figure. The models of ``without`` do not run; their rows say so.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Request:
     seed: int = 0
     fresh: bool = False
     page: Path | None = None
+    without: Sequence[str] = ()
 
 
 @lru_cache(maxsize=1)
@@ -90,6 +92,7 @@ def reproduce(request: Request, notify: Notify | None = None) -> dict[str, Any]:
     from mrsr_bench.benchmarks.results import check_writable, file_name, plain, write_bytes, write_text
 
     table = get_reproduction(request.name)
+    _check_without(table, request.without)
     own = _own_datasets(table)
     dataset = request.dataset or _present(table, own, request.split)
     if request.page is not None:
@@ -155,9 +158,20 @@ def _command(request: Request, dataset: str) -> str:
     given = {"split": request.split, "subjects": request.subjects, "suffix": request.suffix, "steps": request.steps}
     for name, value in given.items():
         words += [] if value is None else [f"--{name}", str(value)]
+    words += [word for model in request.without for word in ("--without", model)]
     words += ["--train"] if request.train else []
     words += ["--seed", str(request.seed)] if request.seed else []
     return shlex.join(words)
+
+
+def _check_without(table: Mapping[str, Any], without: Sequence[str]) -> None:
+    """Raise `UserError` for a model to leave out that no row of the table has, or where none would be left."""
+    models = {model: None for panel in table["panels"] for model in panel["methods"].values()}
+    for model in without:
+        if model not in models:
+            raise unknown_name(f"method of {table['name']}", model, models)
+    if set(models) - {HR} <= set(without):
+        raise UserError(f"--without leaves nothing of {table['name']} to run")
 
 
 def _own_datasets(table: Mapping[str, Any]) -> list[str]:
@@ -212,6 +226,9 @@ def _panel(
     wanted: dict[str, Any] = {}
     errors: dict[str, str] = {}
     for model in labelled.values():
+        if model in request.without:
+            errors[model] = LEFT_OUT
+            continue
         try:
             if model != HR:
                 wanted[model] = methods.get(model)
@@ -238,7 +255,7 @@ def _panel(
     runs = {run["model"]: run for run in report.result["runs"]}
     errors.update({model: run["error"] for model, run in runs.items() if "error" in run})
     costs = _costs(report)
-    if HR in labelled.values():
+    if HR in labelled.values() and HR not in request.without:
         runs[HR] = {"model": HR, "resolved": HR, "scores": hr_scores(report.protocol, dataset, request)}
     rows = []
     for label, model in labelled.items():
@@ -246,9 +263,10 @@ def _panel(
         paper = _paper_values(table, *place)
         row: dict[str, Any] = {"label": label, "model": model, "paper": paper, "ours": {}}
         rows.append(row)
-        if model in wanted and wanted[model].parameters is not None:
-            row["ours"][PARAMETERS] = {"mean": wanted[model].parameters, "n": None}
-            measured.parameters[place] = wanted[model].parameters
+        spec = methods.get(model) if model in request.without else wanted.get(model)
+        if spec is not None and spec.parameters is not None:
+            row["ours"][PARAMETERS] = {"mean": spec.parameters, "n": None}
+            measured.parameters[place] = spec.parameters
         if model in errors:
             measured.missing[place] = row["error"] = errors[model]
             continue

@@ -240,6 +240,30 @@ def test_a_table_names_what_is_missing_and_drops_nothing(table_bench):
     assert stored["panels"][0]["rows"][0]["ours"] == panel["rows"][0]["ours"]
 
 
+def test_a_method_that_is_left_out_keeps_its_row_and_its_size(table_bench):
+    table_bench.weights.update(mdcsrn_b4u4="w", fsrcnn3d="w")
+    found = run(table_bench, "mdcsrn-table2", subjects=1, without=["fsrcnn3d"])
+    rows = {row["model"]: row for row in found["panels"][0]["rows"]}
+    assert rows["fsrcnn3d"]["error"] == "left out by --without"
+    assert set(rows["fsrcnn3d"]["ours"]) == {"parameters"}
+    assert "error" not in rows["mdcsrn_b4u4"]
+    assert found["command"].endswith("--subjects 1 --without fsrcnn3d")
+    assert "left out by --without" in markdown(found)
+
+
+@pytest.mark.parametrize(
+    ("without", "sentence"),
+    [
+        (["fsrcnn"], "there is no method of mdcsrn-table4 called 'fsrcnn'; did you mean fsrcnn3d"),
+        (list(get_reproduction("mdcsrn-table4")["panels"][0]["methods"].values()), "leaves nothing"),
+    ],
+)
+def test_what_cannot_be_left_out_is_refused_before_anything_runs(table_bench, without, sentence):
+    with pytest.raises(UserError, match=re.escape(sentence)):
+        run(table_bench, "mdcsrn-table4", without=without)
+    assert not table_bench.acquired
+
+
 def test_a_second_run_computes_nothing(table_bench):
     table_bench.weights.update(mdcsrn_b4u4="w")
     first = run(table_bench, "mdcsrn-table3", subjects=1)
