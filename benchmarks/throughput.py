@@ -3,6 +3,9 @@
 - Inference: HR voxels per second of `NetworkUpscaler.upscale`, regridding and tiles included, float32, on a noise
   volume degraded by the method's first task. Untrained weights cost as much as trained ones.
 - Training: patches per second of the network's own updates in the first stage of its ``quick`` recipe.
+- Adversarial training: patches per second in that recipe's stage with a critic, where it has one. A turn is one
+  update of the network and as many of the critic as the recipe plays, each on a batch. Random features of the
+  perceptual backbone cost as much as trained ones, so nothing is downloaded.
 
 Each figure is the median of the repetitions after one that is not counted. CPU seconds stand beside the wall clock's:
 where they differ, the machine was shared.
@@ -13,6 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
 import statistics
 import sys
 import time
@@ -26,7 +30,7 @@ if TYPE_CHECKING:
     from mrsr_bench.volume import Volume
     from mrsr_bench.zoo.method import MethodSpec
     from mrsr_bench.zoo.patches import Batch, Prepared
-    from mrsr_bench.zoo.recipe import Recipe
+    from mrsr_bench.zoo.recipe import Recipe, Stage
 
 SHAPE = (96, 96, 96)
 REPETITIONS = 3
@@ -98,25 +102,51 @@ def inference(spec: MethodSpec, shape: Sequence[int], repetitions: int, device: 
 
 def training(spec: MethodSpec, repetitions: int, device: str = "cpu") -> dict[str, Any]:
     """Seconds of one update and patches per second in the first stage of the quick recipe."""
+    return _turns(spec, _recipe(spec).stages[0], repetitions, device, alone=True)
+
+
+def adversarial(spec: MethodSpec, repetitions: int, device: str = "cpu") -> dict[str, Any] | None:
+    """Seconds of one turn of all players and patches per second in the quick recipe's stage with a critic, if any."""
+    stages = [stage for stage in _recipe(spec).stages if stage.game is not None]
+    return _turns(spec, stages[-1], repetitions, device, alone=False) if stages else None
+
+
+def _turns(spec: MethodSpec, stage: Stage, repetitions: int, device: str, *, alone: bool) -> dict[str, Any]:
+    """One update of the network of a stage, with ``alone`` it only, else as many of its critic too as it plays."""
+    import copy
+
     import torch
 
     from mrsr_bench.zoo.inference import build_network
     from mrsr_bench.zoo.patches import PatchSampler
+    from mrsr_bench.zoo.perceptual import build_perceptual
     from mrsr_bench.zoo.players import Table, players_for
 
-    recipe = _recipe(spec)
-    stage = recipe.stages[0]
     layout = torch.channels_last_3d if spec.dims == 3 else torch.channels_last
-    network = build_network(spec, recipe.network).train().to(device).to(memory_format=layout)
+    network = build_network(spec, _recipe(spec).network).train().to(device).to(memory_format=layout)
+    perceptual = None if stage.perceptual is None else build_perceptual(stage.perceptual).to(device)
     table = Table(
-        stage, network, torch.device(device), 0, lambda _: None, conditioned=spec.conditioned, memory_format=layout
+        stage,
+        network,
+        torch.device(device),
+        0,
+        lambda _: None,
+        conditioned=spec.conditioned,
+        perceptual=perceptual,
+        untrained=copy.deepcopy(network),
+        memory_format=layout,
     )
     players = players_for(table)
     sampler = PatchSampler([_prepared(spec, stage.patch)], stage.patch, stage.batch, 0, dims=spec.dims)
     batch: Batch = sampler.get(0).to(torch.device(device))
     sampler.close()
 
+    critics = 0 if alone or stage.game is None else stage.game.d_per_g
+    settled = stage.game.warmup if critics and stage.game is not None else 0
+
     def update() -> None:
+        for turn in range(critics):
+            players.move_critic(batch, settled + turn)
         players.move_network(batch, stage.generator.warmup)
         if device != "cpu":
             torch.cuda.synchronize()
@@ -126,8 +156,10 @@ def training(spec: MethodSpec, repetitions: int, device: str = "cpu") -> dict[st
         "patch": list(stage.patch),
         "batch": stage.batch,
         "precision": stage.precision,
+        "kind": stage.kind,
+        "critic_updates": critics,
         **cost,
-        "patches_per_second": stage.batch / cost["seconds"],
+        "patches_per_second": stage.batch * (1 + critics) / cost["seconds"],
     }
 
 
@@ -164,6 +196,7 @@ def run(specs: Sequence[MethodSpec], shape: Sequence[int], repetitions: int, dev
                 "parameters": spec.parameters,
                 "inference": inference(spec, shape, repetitions, device),
                 "training": training(spec, repetitions, device),
+                "adversarial": adversarial(spec, repetitions, device),
             }
         )
     return {"hardware": hardware(device), "threads": torch.get_num_threads(), "shape": list(shape), "rows": rows}
@@ -172,17 +205,26 @@ def run(specs: Sequence[MethodSpec], shape: Sequence[int], repetitions: int, dev
 def as_markdown(report: dict[str, Any]) -> str:
     """The report as a Markdown table."""
     lines = [
-        "| network | parameters | inference, voxels/s | CPU s / s | training, patches/s | patch, batch |",
-        "|---|---|---|---|---|---|",
+        "| network | parameters | inference, voxels/s | CPU s / s | training, patches/s | patch, batch "
+        "| with a critic, patches/s | patch, batch, updates |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for row in report["rows"]:
-        given, taught = row["inference"], row["training"]
+        given, taught, played = row["inference"], row["training"], row["adversarial"]
         lines.append(
             f"| `{row['name']}` | {row['parameters']:,} | {given['voxels_per_second']:,.0f} ({given['task']}) "
-            f"| {given['cpu_seconds'] / given['seconds']:.2f} | {taught['patches_per_second']:.2f} "
-            f"| {' x '.join(map(str, taught['patch']))}, {taught['batch']}, {taught['precision']} |"
+            f"| {given['cpu_seconds'] / given['seconds']:.2f} | {taught['patches_per_second']:.2f} | {_batch(taught)} "
+            + (
+                f"| {played['patches_per_second']:.2f} | {_batch(played)}, 1 + {played['critic_updates']} |"
+                if played
+                else "| – | – |"
+            )
         )
     return "\n".join(lines)
+
+
+def _batch(measured: dict[str, Any]) -> str:
+    return f"{' x '.join(map(str, measured['patch']))}, {measured['batch']}, {measured['precision']}"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -198,6 +240,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     if arguments.edge < 32 or arguments.repetitions < 1:
         parser.error("--edge is at least 32 and --repetitions at least 1")
+    os.environ["MRSR_BENCH_OFFLINE"] = "1"
     try:
         report = run(networks(arguments.model), (arguments.edge,) * 3, arguments.repetitions, arguments.device)
     except UserError as error:

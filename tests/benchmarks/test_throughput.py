@@ -5,7 +5,8 @@ import json
 import pytest
 
 from mrsr_bench import UserError
-from mrsr_bench.benchmarks.throughput import as_markdown, inference, main, networks, training
+from mrsr_bench.benchmarks.throughput import adversarial, as_markdown, inference, main, networks, training
+from mrsr_bench.zoo import players
 from mrsr_bench.zoo.methods import methods
 
 
@@ -17,6 +18,32 @@ def test_a_network_of_every_walk_is_measured(name):
     assert given["voxels_per_second"] == pytest.approx(given["voxels"] / given["seconds"])
     taught = training(spec, 1)
     assert taught["patches_per_second"] == pytest.approx(taught["batch"] / taught["seconds"])
+
+
+@pytest.mark.parametrize(("name", "critics"), [("gan_circle", 2), ("mdcsrn_gan_b1u2_k2", 2), ("soup_gan", 1)])
+def test_a_turn_holds_every_players_updates(name, critics, monkeypatch):
+    moved = {"critic": 0, "network": 0}
+
+    def counted(who, move):
+        def moves(self, batch, step):
+            moved[who] += 1
+            return move(self, batch, step)
+
+        return moves
+
+    for kind in (players.Players, players.Adversaries, players.Cycle):
+        for who in moved:
+            if f"move_{who}" in vars(kind):
+                monkeypatch.setattr(kind, f"move_{who}", counted(who, vars(kind)[f"move_{who}"]))
+    monkeypatch.setenv("MRSR_BENCH_OFFLINE", "1")
+    played = adversarial(methods.get(name), 1)
+    assert played["critic_updates"] == critics
+    assert moved == {"critic": 2 * critics, "network": 2}
+    assert played["patches_per_second"] == pytest.approx((1 + critics) * played["batch"] / played["seconds"])
+
+
+def test_a_recipe_without_a_critic_has_no_such_row():
+    assert adversarial(methods.get("fsrcnn3d"), 1) is None
 
 
 def test_without_names_every_network_with_a_recipe_is_meant():
