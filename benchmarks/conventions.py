@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     Array = npt.NDArray[np.float64]
     Slices = list[tuple[Array, Array]]
 
-Metric = Literal["psnr", "ssim", "nrmse", "rmse"]
+Metric = Literal["psnr", "ssim", "nrmse", "rmse", "niqe", "pi"]
 FIXED_PEAK = 4095.0
 SUPERFORMER_BORDER, SHAVED = 24, 4
 """Voxels on every side (3D), pixels on every side (2D)."""
@@ -96,6 +96,27 @@ class Images:
         scale = 255 / self.hr.max()
         return [(np.rint(np.clip(sr * scale, 0, 255)), np.rint(np.clip(hr * scale, 0, 255))) for sr, hr in self.slices]
 
+    @cached_property
+    def luminance(self) -> Slices:
+        """Y (ITU-R BT.601, 16 to 235, rounded) of the slices as grey RGB images of 8 bits, 4 pixels cut off."""
+        import numpy as np
+
+        return [(np.rint(16 + sr * 219 / 255), np.rint(16 + hr * 219 / 255)) for sr, hr in _shaved(self.eight_bit)]
+
+    def judged(self, key: Literal["niqe", "ma"]) -> float:
+        """The mean of `luminance` of SR by a metric without reference.
+
+        Raises:
+            Unavailable: it cannot be had here.
+        """
+        from mrsr_bench.benchmarks.metrics.no_reference import Unavailable, measured_slices
+
+        values = measured_slices(key, [sr for sr, _ in self.luminance if sr.size])
+        known = [value for value in values if isinstance(value, float)]
+        if not known:
+            raise Unavailable(next((value for value in values if isinstance(value, str)), "no slice is large enough"))
+        return math.fsum(known) / len(known)
+
 
 @dataclass(frozen=True)
 class Convention:
@@ -120,6 +141,11 @@ def psnr(sr: Array, hr: Array, peak: float) -> float | None:
 def _mean(values: Iterable[float | None]) -> float | None:
     known = [value for value in values if value is not None]
     return math.fsum(known) / len(known) if known else None
+
+
+def _pirm_rmse(slices: Slices) -> float | None:
+    known = [((sr - hr) ** 2).mean() for sr, hr in slices if hr.size]
+    return math.sqrt(math.fsum(known) / len(known)) if known else None
 
 
 def _unit(data: Array) -> Array:
@@ -299,8 +325,8 @@ CONVENTIONS: tuple[Convention, ...] = (
                lambda i: i.protocol_scores["ssim"]),
     Convention("ssim/fastmri", "ssim", "MINet (evaluation)", "2D, uniform window of 7, range = maximum of the volume, "
                "mean over slices", lambda i: _slice_ssim(i, 0 * i.peaks("hr") + i.hr.max())),
-    Convention("ssim/slice-max", "ssim", None, "2D, uniform window of 7, range = maximum of the slice of HR, mean over "
-               "slices", lambda i: _slice_ssim(i, i.peaks("hr"))),
+    Convention("ssim/slice-max", "ssim", "fastMRI (training loss)", "2D, uniform window of 7, range = maximum of "
+               "the slice of HR, mean over slices", lambda i: _slice_ssim(i, i.peaks("hr"))),
     Convention("ssim/prediction-max", "ssim", "McMRSR", "2D, uniform window of 7, range = maximum of the prediction, "
                "mean over slices", lambda i: _slice_ssim(i, i.peaks("sr"))),
     Convention("ssim/hr-max-min", "ssim", "ArSSR", "3D, uniform window of 7, range = maximum - minimum of HR",
@@ -327,9 +353,12 @@ CONVENTIONS: tuple[Convention, ...] = (
                lambda i: _root(i) / float(i.hr.mean()) if i.hr.mean() > 0 else None),
     Convention("nmse/fastmri", "nrmse", "MINet; fastMRI", "squared: sum of squared errors / sum of squares of HR",
                lambda i: (_root(i) / _power(i)) ** 2 if _power(i) else None),
-    Convention("rmse/pirm", "rmse", "PIRM 2018", "per slice of 8 bits, 4 pixels cut off on every side, mean "
-               "over slices",
-               lambda i: _mean(math.sqrt(float(((sr - hr) ** 2).mean())) for sr, hr in _shaved(i.eight_bit))),
+    Convention("rmse/pirm", "rmse", "PIRM 2018", "luminance (16 to 235) of slices of 8 bits, 4 pixels cut off on "
+               "every side; root of the mean squared error over all slices", lambda i: _pirm_rmse(i.luminance)),
+    Convention("niqe/pirm", "niqe", "PIRM 2018", "of SR's slices as for rmse/pirm, blocks of 96 pixels, mean over "
+               "slices", lambda i: i.judged("niqe")),
+    Convention("pi/pirm", "pi", "PIRM 2018", "((10 - Ma) + NIQE) / 2, each a mean over SR's slices as for rmse/pirm",
+               lambda i: ((10 - i.judged("ma")) + i.judged("niqe")) / 2),
 )  # fmt: skip
 
 
@@ -355,6 +384,8 @@ def score_conventions(sr: Volume, hr: Volume, names: str = "all") -> dict[str, A
     Raises:
         UserError: a name is unknown, or HR has no contrast.
     """
+    from mrsr_bench.benchmarks.metrics.no_reference import Unavailable
+
     conventions = chosen(names)
     if sr.data.shape != hr.data.shape:
         raise UserError(f"the SR volume has shape {sr.data.shape} but HR has {hr.data.shape}; compare on one grid")
@@ -363,11 +394,15 @@ def score_conventions(sr: Volume, hr: Volume, names: str = "all") -> dict[str, A
     images = Images(sr, hr)
     rows = []
     for convention in conventions:
-        value = convention.compute(images)
+        reason = "SR equals HR, or the volume is too small for it"
+        try:
+            value = convention.compute(images)
+        except Unavailable as error:
+            value, reason = None, str(error)
         value = value if value is not None and math.isfinite(value) else None
         row = {"name": convention.name, "metric": convention.metric, "value": value}
         if value is None:
-            row["reason"] = "SR equals HR, or the volume is too small for it"
+            row["reason"] = reason
         rows.append({**row, "code": convention.code, "summary": convention.summary})
     return {"conventions": rows, "spread": _spread(rows)}
 

@@ -25,6 +25,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from mrsr_bench import UserError
@@ -262,7 +263,7 @@ def no_reference_scores(comparison: Comparison, keys: Sequence[str]) -> list[Sco
     def value_of(key: str) -> list[float | str]:
         if key not in values:
             try:
-                values[key] = _measured(key, slices, comparison.parameters)
+                values[key] = measured_slices(key, slices, comparison.parameters)
             except Unavailable as error:
                 values[key] = [str(error)] * len(slices)
         return values[key]
@@ -278,12 +279,20 @@ def no_reference_scores(comparison: Comparison, keys: Sequence[str]) -> list[Sco
     return [result for key in keys for result in _scores(key, indices, values[key], shape)]
 
 
-def _measured(key: str, slices: Sequence[Image], parameters: Mapping[str, Path]) -> list[float | str]:
-    """The value of every slice, or the reason why it has none."""
+def measured_slices(
+    key: str, slices: Sequence[Image], parameters: Mapping[str, Path] = MappingProxyType({})
+) -> list[float | str]:
+    """The value of every slice (0 to 255, of one shape), or the reason why it has none.
+
+    Raises:
+        Unavailable: no slice can have one.
+    """
     import torch
 
     if importlib.util.find_spec("pyiqa") is None:
         raise Unavailable("pyiqa is not installed; pip install 'mrsr-bench[perceptual]'")
+    if not slices:
+        raise Unavailable("there is no slice to look at")
     blocks = [size // NIQE_BLOCK for size in slices[0].shape]
     if key.startswith("niqe") and min(blocks) < 2:
         size = "x".join(map(str, slices[0].shape))

@@ -7,6 +7,7 @@ import math
 
 import numpy as np
 import pytest
+from skimage.color import rgb2ycbcr
 from skimage.metrics import (
     mean_squared_error,
     normalized_root_mse,
@@ -16,7 +17,7 @@ from skimage.metrics import (
 
 from mrsr_bench import UserError, cli
 from mrsr_bench.benchmarks.conventions import CONVENTIONS, chosen, score_conventions
-from mrsr_bench.benchmarks.metrics import score
+from mrsr_bench.benchmarks.metrics import no_reference, score
 from mrsr_bench.benchmarks.metrics.region import reference_of
 from mrsr_bench.volume import Volume, save
 
@@ -57,6 +58,11 @@ def eight_bit(arrays):
 
 def shaved(image):
     return image[4:-4, 4:-4]
+
+
+def luminance(arrays):
+    rgb = ([np.stack([shaved(a).astype(np.uint8)] * 3, axis=-1) for a in both] for both in eight_bit(arrays))
+    return [tuple(np.round(rgb2ycbcr(image)[..., 0]) for image in both) for both in rgb]
 
 
 def psnr(sr, hr, peak):
@@ -104,8 +110,9 @@ EXPECTED = {
     "nrmse/min-max": lambda a: normalized_root_mse(a[1], a[0], normalization="min-max"),
     "nrmse/mean": lambda a: normalized_root_mse(a[1], a[0], normalization="mean"),
     "nmse/fastmri": lambda a: np.linalg.norm(a[1] - a[0]) ** 2 / np.linalg.norm(a[1]) ** 2,
-    "rmse/pirm": lambda a: np.mean([math.sqrt(mean_squared_error(shaved(h), shaved(s))) for s, h in eight_bit(a)]),
+    "rmse/pirm": lambda a: math.sqrt(np.mean([mean_squared_error(h, s) for s, h in luminance(a)])),
 }
+JUDGED = {"niqe/pirm", "pi/pirm"}
 OF_THE_TABLES = {"psnr/protocol": "psnr", "ssim/protocol": "ssim", "nrmse/protocol": "nrmse"}
 
 
@@ -126,7 +133,31 @@ def test_the_protocols_conventions_are_the_metrics_of_the_tables(found, pair):
 
 
 def test_every_convention_is_checked_here():
-    assert {c.name for c in CONVENTIONS} == {*EXPECTED, *OF_THE_TABLES, "psnr/masked-max"}
+    assert {c.name for c in CONVENTIONS} == {*EXPECTED, *OF_THE_TABLES, *JUDGED, "psnr/masked-max"}
+
+
+def test_the_perceptual_index_is_of_the_means_of_shaved_luminance(pair, arrays, monkeypatch):
+    seen = {}
+
+    def measured(key, slices, parameters=None):
+        seen[key] = slices
+        return [float(i % 7) + (key == "ma") for i in range(len(slices))]
+
+    monkeypatch.setattr(no_reference, "measured_slices", measured)
+    rows = {row["name"]: row for row in score_conventions(*pair, "pi/pirm,niqe/pirm")["conventions"]}
+    niqe = np.mean([i % 7 for i in range(len(seen["niqe"]))])
+    assert rows["niqe/pirm"]["value"] == pytest.approx(niqe)
+    assert rows["pi/pirm"]["value"] == pytest.approx(((10 - (niqe + 1)) + niqe) / 2)
+    expected = [sr for sr, _ in luminance(arrays)]
+    for key in ("niqe", "ma"):
+        np.testing.assert_array_equal(np.stack(seen[key]), np.stack(expected))
+
+
+def test_without_parameters_the_perceptual_index_says_why(pair, monkeypatch):
+    monkeypatch.setenv("MRSR_BENCH_OFFLINE", "1")
+    (row,) = score_conventions(*pair, "pi/pirm")["conventions"]
+    assert row["value"] is None
+    assert "are not here" in row["reason"]
 
 
 def test_one_prediction_spreads_further_than_claimed_gains(pair):
