@@ -121,6 +121,11 @@ def test_a_convention_is_what_its_code_does(name, found, arrays):
     assert found[name] == pytest.approx(float(EXPECTED[name](arrays)), rel=2e-5)
 
 
+def test_slices_as_channels_are_slices_one_by_one(found, arrays):
+    stack = [np.moveaxis(a, 0, -1) for a in arrays]
+    assert ssim(*stack, arrays[1].max(), channel_axis=-1) == pytest.approx(found["ssim/fastmri"], rel=2e-5)
+
+
 def test_the_masked_one_takes_the_mask_of_hr(found, pair, arrays):
     mask = reference_of(pair[1]).mask
     assert found["psnr/masked-max"] == pytest.approx(psnr(arrays[0][mask], arrays[1][mask], arrays[1].max()))
