@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 import runpy
-import shutil
 from pathlib import Path
 
+import chromium
 import pytest
+from chromium import DESKTOP, PHONE
 
 from mrsr_bench.benchmarks.report import write_report
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-pytestmark = pytest.mark.skipif(
-    CHROMIUM is None, reason="no Chromium here; tests/leaderboards/install_browser.sh installs Debian's"
-)
-
-PHONE = {"width": 390, "height": 844}
-DESKTOP = {"width": 1280, "height": 900}
+pytestmark = chromium.needed
 
 
 @pytest.fixture(scope="module")
@@ -37,29 +31,15 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="module")
 def browser():
-    with playwright.sync_playwright() as driver:
-        running = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+    with chromium.launched() as running:
         yield running
-        running.close()
 
 
 @pytest.fixture
 def page(browser, written):
     """A page that fails its test on an error in the console or a request for anything but itself."""
-    context = browser.new_context(viewport=DESKTOP)
-    opened = context.new_page()
-    opened.set_default_timeout(60_000)
-    faults: list[str] = []
-    opened.on("console", lambda said: faults.append(said.text) if said.type in ("error", "warning") else None)
-    opened.on("pageerror", lambda error: faults.append(str(error)))
-    opened.on("dialog", lambda dialog: (faults.append(f"dialog: {dialog.message}"), dialog.dismiss()))
-    opened.on("requestfailed", lambda request: faults.append(f"{request.failure}: {request.url[:99]}"))
-    opened.on(
-        "request", lambda r: None if r.url == written or r.url.startswith("data:") else faults.append(f"left: {r.url}")
-    )
-    yield opened
-    context.close()
-    assert faults == []
+    with chromium.watched(browser, lambda url: url == written or url.startswith("data:")) as opened:
+        yield opened
 
 
 def test_it_opens_without_an_error_or_a_request_and_shows_its_figures(page, written):
@@ -89,3 +69,10 @@ def test_nothing_is_wider_than_the_screen(page, written, size):
     page.set_viewport_size(size)
     page.goto(written)
     assert page.evaluate("document.documentElement.scrollWidth") <= size["width"]
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_axe_finds_nothing(page, written, theme):
+    page.emulate_media(color_scheme=theme)
+    page.goto(written)
+    assert chromium.violations(page) == []

@@ -1,30 +1,25 @@
 """The pages in a real browser: they sort, filter, open and slide, make no error and ask no other server.
 
-Debian's Chromium, which `install_browser.sh` beside this file installs, driven by playwright; axe for accessibility.
+`tests/helpers/chromium.py` says which.
 """
 
 from __future__ import annotations
 
 import re
-import shutil
 import threading
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import chromium
 import made_up
 import pytest
+from chromium import DESKTOP, PHONE
 
 from mrsr_bench.leaderboards import site
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-pytestmark = pytest.mark.skipif(
-    CHROMIUM is None, reason="no Chromium here; tests/leaderboards/install_browser.sh installs Debian's"
-)
+pytestmark = chromium.needed
 
-PHONE = {"width": 390, "height": 844}
-DESKTOP = {"width": 1280, "height": 900}
 ROWS = "table.sortable tbody tr"
 
 
@@ -53,30 +48,15 @@ def address(built: Path):
 
 @pytest.fixture(scope="module")
 def browser():
-    with playwright.sync_playwright() as driver:
-        running = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+    with chromium.launched() as running:
         yield running
-        running.close()
 
 
 @pytest.fixture
 def page(browser, address):
     """A page that fails its test on an error in the console or a request to anyone else."""
-    context = browser.new_context(viewport=DESKTOP)
-    opened = context.new_page()
-    opened.set_default_timeout(60_000)
-    faults: list[str] = []
-    opened.on("console", lambda said: faults.append(said.text) if said.type in ("error", "warning") else None)
-    opened.on("pageerror", lambda error: faults.append(str(error)))
-    # What was still under way when a test went on to the next page is aborted by the browser itself.
-    opened.on("requestfailed", lambda r: None if "ABORTED" in r.failure else faults.append(f"{r.failure}: {r.url}"))
-    opened.on(
-        "response", lambda answer: faults.append(f"{answer.status}: {answer.url}") if answer.status > 399 else None
-    )
-    opened.on("request", lambda r: None if r.url.startswith((address, "file:")) else faults.append(f"left: {r.url}"))
-    yield opened
-    context.close()
-    assert faults == []
+    with chromium.watched(browser, lambda url: url.startswith((address, "file:"))) as opened:
+        yield opened
 
 
 def pages_of(built: Path) -> list[str]:
@@ -175,16 +155,10 @@ def test_every_page_works_from_a_file_system(page, built):
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_axe_finds_nothing(page, address, built, theme):
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is not installed")
-    script = Path(axe.__file__).parent / "axe.min.js"
     page.emulate_media(color_scheme=theme)
     for name in pages_of(built):
         page.goto(address + name)
-        page.evaluate(script.read_text(encoding="utf-8"))
-        found = page.evaluate(
-            "axe.run({preload: false}).then(r => r.violations.map(v => [v.id, v.nodes[0].failureSummary]))"
-        )
-        assert found == [], f"{name} ({theme})"
+        assert chromium.violations(page) == [], f"{name} ({theme})"
 
 
 def test_no_word_however_long_makes_a_page_wider_than_the_screen(page, tmp_path):

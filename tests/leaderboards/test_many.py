@@ -6,9 +6,9 @@ Two hundred in every run, two thousand among the slow ones; there -s says how lo
 from __future__ import annotations
 
 import csv
-import shutil
 import time
 
+import chromium
 import made_up
 import pytest
 
@@ -71,19 +71,15 @@ def test_a_page_of_a_board_of_many_stays_in_proportion(built):
     assert {name: size for name, size in sizes.items() if size > most} == {}
 
 
+@chromium.needed
 def test_a_board_of_many_sorts_and_filters_in_a_browser(built):
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if chromium is None:
-        pytest.skip("no Chromium here; tests/leaderboards/install_browser.sh installs Debian's")
     drawn = "new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
     timed = (
         "async act => {{ const start = performance.now(); {}; await " + drawn + "; return performance.now() - start }}"
     )
     count = len(built[1])
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": 1280, "height": 900})
+    with chromium.launched() as browser:
+        page = browser.new_page(viewport=chromium.DESKTOP)
         page.goto((built[0] / "results.html").as_uri())
         load = page.evaluate("performance.timing.loadEventEnd - performance.timing.navigationStart")
         rows = page.locator("table.sortable tbody tr")
@@ -94,11 +90,10 @@ def test_a_board_of_many_sorts_and_filters_in_a_browser(built):
         sort = page.evaluate(timed.format("document.querySelectorAll('table.sortable button.sort')[0].click()"))
         assert rows.first.text_content() != before
         page.locator("form.filters input[name=q]").fill("net0042")
-        playwright.expect(rows).to_have_count(1)
+        chromium.expect(rows).to_have_count(1)
         assert "net0042" in rows.text_content()
         page.locator("form.filters button[type=reset]").click()
-        playwright.expect(rows).to_have_count(100)
+        chromium.expect(rows).to_have_count(100)
         page.locator("button.more").click()
         assert rows.count() == count
-        browser.close()
     print(f"\n{count} rows in a browser: open {load:.0f} ms, sort {sort:.0f} ms")
