@@ -26,12 +26,14 @@ HOME_SHA256 = "7d297872"
 """How the SHA-256 of the file at `HOME` begins: its publisher put it into the name."""
 CONTENT_SHA256 = "9e1a0e5fb20e8b212e2a36a647d8ca11bac4ff9c336df2c90fe454c425d32aea"
 """Of the tensors' names and float32 values, in the order of the names, whatever file holds them."""
+VARIABLE = "MRSR_BENCH_SEGMENTATION_WEIGHTS"
 TIMEOUT = 20.0
 """Seconds without an answer before a download is given up."""
 
 
 def parameter_file(path: str | Path | None = None, *, fetch: bool = True) -> Path:
-    """The file of parameters: ``path``, else the one in ``MRSR_BENCH_HOME/segmentation``, else fetched from its home.
+    """The file of parameters: ``path``, else what ``MRSR_BENCH_SEGMENTATION_WEIGHTS`` names, else the one in
+    ``MRSR_BENCH_HOME/segmentation``, else fetched from its home.
 
     Raises:
         UserError: it is nowhere, and downloads are off, failed or gave another file.
@@ -39,14 +41,15 @@ def parameter_file(path: str | Path | None = None, *, fetch: bool = True) -> Pat
     from mrsr_bench.benchmarks.metrics.no_reference import offline_by
     from mrsr_bench.zoo.weights import home
 
-    if path is not None:
+    path = path or os.environ.get(VARIABLE)
+    if path:
         if not Path(path).is_file():
             raise UserError(f"{path}: no such file of segmentation parameters")
         return Path(path)
     stored = home() / "segmentation" / FILE
     if stored.is_file():
         return stored
-    where = f"put {FILE} into $MRSR_BENCH_HOME/segmentation (only `mrsr-bench segment` can take it from elsewhere)"
+    where = f"put {FILE} into $MRSR_BENCH_HOME/segmentation or let ${VARIABLE} name it"
     if offline := offline_by():
         raise UserError(f"the parameters of HighRes3DNet are not here and {offline} forbids downloads; {where}")
     if not fetch:

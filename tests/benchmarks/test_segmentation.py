@@ -348,3 +348,17 @@ def test_the_reason_for_missing_parameters_names_no_option_that_run_lacks(monkey
         parameters.parameter_file()
     assert f"put {parameters.FILE} into $MRSR_BENCH_HOME/segmentation" in str(raised.value)
     assert "--" not in str(raised.value)
+
+
+def test_a_variable_can_name_the_parameters_for_every_command(monkeypatch, tmp_path):
+    monkeypatch.setenv("MRSR_BENCH_HOME", str(tmp_path))
+    named = tmp_path / "elsewhere.safetensors"
+    monkeypatch.setenv(parameters.VARIABLE, str(named))
+    with pytest.raises(UserError, match="elsewhere.safetensors: no such file of segmentation parameters"):
+        parameters.parameter_file()
+    named.write_bytes(b"x")
+    assert parameters.parameter_file() == named
+    monkeypatch.setenv(parameters.VARIABLE, "")
+    monkeypatch.setenv("MRSR_BENCH_OFFLINE", "1")
+    with pytest.raises(UserError, match=f"let \\${parameters.VARIABLE} name it"):
+        parameters.parameter_file()
