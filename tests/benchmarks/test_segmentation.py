@@ -354,7 +354,7 @@ def test_a_variable_can_name_the_parameters_for_every_command(monkeypatch, tmp_p
     monkeypatch.setenv("MRSR_BENCH_HOME", str(tmp_path))
     named = tmp_path / "elsewhere.safetensors"
     monkeypatch.setenv(parameters.VARIABLE, str(named))
-    with pytest.raises(UserError, match="elsewhere.safetensors: no such file of segmentation parameters"):
+    with pytest.raises(UserError, match=r"elsewhere\.safetensors: no such file of segmentation parameters"):
         parameters.parameter_file()
     named.write_bytes(b"x")
     assert parameters.parameter_file() == named
