@@ -103,19 +103,24 @@ class Images:
 
         return [(np.rint(16 + sr * 219 / 255), np.rint(16 + hr * 219 / 255)) for sr, hr in _shaved(self.eight_bit)]
 
-    def judged(self, key: Literal["niqe", "ma"]) -> float:
-        """The mean of `luminance` of SR by a metric without reference.
+    @cached_property
+    def niqe(self) -> float:
+        """NIQE of `luminance` of SR, mean over slices; raises `Unavailable` where it cannot be had."""
+        return self._judged("niqe")
 
-        Raises:
-            Unavailable: it cannot be had here.
-        """
+    @cached_property
+    def ma(self) -> float:
+        """Ma's score of `luminance` of SR, mean over slices; raises `Unavailable` where it cannot be had."""
+        return self._judged("ma")
+
+    def _judged(self, key: str) -> float:
         from mrsr_bench.benchmarks.metrics.no_reference import Unavailable, measured_slices
 
         values = measured_slices(key, [sr for sr, _ in self.luminance if sr.size])
-        known = [value for value in values if isinstance(value, float)]
-        if not known:
-            raise Unavailable(next((value for value in values if isinstance(value, str)), "no slice is large enough"))
-        return math.fsum(known) / len(known)
+        mean = _mean(value for value in values if isinstance(value, float))
+        if mean is None:
+            raise Unavailable(str(values[0]))
+        return mean
 
 
 @dataclass(frozen=True)
@@ -144,8 +149,8 @@ def _mean(values: Iterable[float | None]) -> float | None:
 
 
 def _pirm_rmse(slices: Slices) -> float | None:
-    known = [((sr - hr) ** 2).mean() for sr, hr in slices if hr.size]
-    return math.sqrt(math.fsum(known) / len(known)) if known else None
+    mean = _mean(float(((sr - hr) ** 2).mean()) for sr, hr in slices if hr.size)
+    return None if mean is None else math.sqrt(mean)
 
 
 def _unit(data: Array) -> Array:
@@ -356,9 +361,9 @@ CONVENTIONS: tuple[Convention, ...] = (
     Convention("rmse/pirm", "rmse", "PIRM 2018", "luminance (16 to 235) of slices of 8 bits, 4 pixels cut off on "
                "every side; root of the mean squared error over all slices", lambda i: _pirm_rmse(i.luminance)),
     Convention("niqe/pirm", "niqe", "PIRM 2018", "of SR's slices as for rmse/pirm, blocks of 96 pixels, mean over "
-               "slices", lambda i: i.judged("niqe")),
+               "slices", lambda i: i.niqe),
     Convention("pi/pirm", "pi", "PIRM 2018", "((10 - Ma) + NIQE) / 2, each a mean over SR's slices as for rmse/pirm",
-               lambda i: ((10 - i.judged("ma")) + i.judged("niqe")) / 2),
+               lambda i: ((10 - i.ma) + i.niqe) / 2),
 )  # fmt: skip
 
 

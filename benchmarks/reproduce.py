@@ -223,20 +223,19 @@ def _panel(
     from mrsr_bench.zoo.weights import undertrained
 
     name, labelled = panel["protocol"], panel["methods"]
-    wanted: dict[str, Any] = {}
+    known: dict[str, Any] = {}
     errors: dict[str, str] = {}
     for model in labelled.values():
-        if model in request.without:
-            errors[model] = LEFT_OUT
-            continue
         try:
             if model != HR:
-                wanted[model] = methods.get(model)
+                known[model] = methods.get(model)
         except UserError as error:
             errors[model] = str(error)
+    errors.update(dict.fromkeys(request.without, LEFT_OUT))
+    wanted = [model for model in known if model not in request.without]
     report = evaluate(
         RunRequest(
-            list(wanted),
+            wanted,
             dataset,
             name,
             request.split,
@@ -263,7 +262,7 @@ def _panel(
         paper = _paper_values(table, *place)
         row: dict[str, Any] = {"label": label, "model": model, "paper": paper, "ours": {}}
         rows.append(row)
-        spec = methods.get(model) if model in request.without else wanted.get(model)
+        spec = known.get(model)
         if spec is not None and spec.parameters is not None:
             row["ours"][PARAMETERS] = {"mean": spec.parameters, "n": None}
             measured.parameters[place] = spec.parameters

@@ -102,17 +102,19 @@ def inference(spec: MethodSpec, shape: Sequence[int], repetitions: int, device: 
 
 def training(spec: MethodSpec, repetitions: int, device: str = "cpu") -> dict[str, Any]:
     """Seconds of one update and patches per second in the first stage of the quick recipe."""
-    return _turns(spec, _recipe(spec).stages[0], repetitions, device, alone=True)
+    return _turns(spec, _recipe(spec).stages[0], 0, repetitions, device)
 
 
 def adversarial(spec: MethodSpec, repetitions: int, device: str = "cpu") -> dict[str, Any] | None:
     """Seconds of one turn of all players and patches per second in the quick recipe's stage with a critic, if any."""
-    stages = [stage for stage in _recipe(spec).stages if stage.game is not None]
-    return _turns(spec, stages[-1], repetitions, device, alone=False) if stages else None
+    for stage in reversed(_recipe(spec).stages):
+        if stage.game is not None:
+            return _turns(spec, stage, stage.game.d_per_g, repetitions, device)
+    return None
 
 
-def _turns(spec: MethodSpec, stage: Stage, repetitions: int, device: str, *, alone: bool) -> dict[str, Any]:
-    """One update of the network of a stage, with ``alone`` it only, else as many of its critic too as it plays."""
+def _turns(spec: MethodSpec, stage: Stage, critics: int, repetitions: int, device: str) -> dict[str, Any]:
+    """One update of the network of a stage, after ``critics`` of its critic."""
     import copy
 
     import torch
@@ -141,8 +143,7 @@ def _turns(spec: MethodSpec, stage: Stage, repetitions: int, device: str, *, alo
     batch: Batch = sampler.get(0).to(torch.device(device))
     sampler.close()
 
-    critics = 0 if alone or stage.game is None else stage.game.d_per_g
-    settled = stage.game.warmup if critics and stage.game is not None else 0
+    settled = 0 if stage.game is None else stage.game.warmup
 
     def update() -> None:
         for turn in range(critics):
@@ -240,7 +241,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     if arguments.edge < 32 or arguments.repetitions < 1:
         parser.error("--edge is at least 32 and --repetitions at least 1")
-    os.environ["MRSR_BENCH_OFFLINE"] = "1"
     try:
         report = run(networks(arguments.model), (arguments.edge,) * 3, arguments.repetitions, arguments.device)
     except UserError as error:
@@ -252,4 +252,5 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    os.environ["MRSR_BENCH_OFFLINE"] = "1"
     sys.exit(main())

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import chromium
 import numpy as np
 import pytest
 
@@ -207,3 +208,10 @@ def bench(tmp_path, monkeypatch) -> Bench:
             monkeypatch.setitem(sys.modules, name, FakeModule(name))
         setattr(sys.modules[name], attribute, getattr(fakes, attribute))
     return fakes
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """A running Chromium."""
+    with chromium.launched() as running:
+        yield running

@@ -29,12 +29,6 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> str:
     return (out / "index.html").as_uri()
 
 
-@pytest.fixture(scope="module")
-def browser():
-    with chromium.launched() as running:
-        yield running
-
-
 @pytest.fixture
 def page(browser, written):
     """A page that fails its test on an error in the console or a request for anything but itself."""

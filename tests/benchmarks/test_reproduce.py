@@ -251,6 +251,12 @@ def test_a_method_that_is_left_out_keeps_its_row_and_its_size(table_bench):
     assert "left out by --without" in markdown(found)
 
 
+def test_hr_can_be_left_out_too(table_bench):
+    found = run(table_bench, "mdcsrn-table3", subjects=1, without=["hr"])
+    (row,) = (row for row in found["panels"][0]["rows"] if row["model"] == HR)
+    assert (row["error"], row["ours"]) == ("left out by --without", {})
+
+
 @pytest.mark.parametrize(
     ("without", "sentence"),
     [

@@ -29,8 +29,11 @@ def launched() -> Iterator:
 
 
 @contextmanager
-def watched(browser, allowed: Callable[[str], bool]) -> Iterator:
-    """A page that fails on an error in the console, a dialog, a bad answer or a request that is not ``allowed``."""
+def watched(browser, allowed: Callable[[str], bool], *, may_abort: bool = False) -> Iterator:
+    """A page that fails on an error in the console, a dialog, a bad answer, a failed request or one not ``allowed``.
+
+    ``may_abort``: what was still under way when a test went on to the next page is aborted by the browser itself.
+    """
     context = browser.new_context(viewport=DESKTOP)
     page = context.new_page()
     page.set_default_timeout(60_000)
@@ -38,8 +41,10 @@ def watched(browser, allowed: Callable[[str], bool]) -> Iterator:
     page.on("console", lambda said: faults.append(said.text) if said.type in ("error", "warning") else None)
     page.on("pageerror", lambda error: faults.append(str(error)))
     page.on("dialog", lambda dialog: (faults.append(f"dialog: {dialog.message}"), dialog.dismiss()))
-    # What was still under way when a test went on to the next page is aborted by the browser itself.
-    page.on("requestfailed", lambda r: None if "ABORTED" in r.failure else faults.append(f"{r.failure}: {r.url[:99]}"))
+    page.on(
+        "requestfailed",
+        lambda r: None if may_abort and "ABORTED" in r.failure else faults.append(f"{r.failure}: {r.url[:99]}"),
+    )
     page.on("response", lambda answer: faults.append(f"{answer.status}: {answer.url}") if answer.status > 399 else None)
     page.on("request", lambda r: None if allowed(r.url) else faults.append(f"left: {r.url[:99]}"))
     yield page

@@ -46,16 +46,10 @@ def address(built: Path):
     server.server_close()
 
 
-@pytest.fixture(scope="module")
-def browser():
-    with chromium.launched() as running:
-        yield running
-
-
 @pytest.fixture
 def page(browser, address):
     """A page that fails its test on an error in the console or a request to anyone else."""
-    with chromium.watched(browser, lambda url: url.startswith((address, "file:"))) as opened:
+    with chromium.watched(browser, lambda url: url.startswith((address, "file:")), may_abort=True) as opened:
         yield opened
 
 
