@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -223,8 +223,9 @@ def _turned(patch: Box) -> Box:
 class PatchSampler:
     """Batches of patches from prepared volumes; batch ``step`` depends on (seed, step) and nothing else.
 
-    ``patch`` is in HR voxels along R, A, S. A batch holds patches of one factor. With ``dims=2`` the axis on which the
-    patch has one voxel is left out and the others are given as height and width: the later of the two axes first.
+    ``patch`` is in HR voxels along R, A, S. A batch holds patches of one factor, drawn by ``shares`` (`Recipe.shares`).
+    With ``dims=2`` the axis on which the patch has one voxel is left out and the others are given as height and width:
+    the later of the two axes first.
     ``turn`` exchanges the roles of R and A at random, so that both stacks that contain the slice axis are seen.
     """
 
@@ -239,11 +240,13 @@ class PatchSampler:
         dims: int = 3,
         turn: bool = False,
         paired: bool = True,
+        shares: Mapping[float, float] | None = None,
     ) -> None:
         check_patch(volumes, patch, dims=dims, turn=turn)
         self.volumes, self.patch, self.batch, self.seed, self.augment = volumes, patch, batch, seed, tuple(augment)
         self.dims, self.turn, self.paired = dims, turn, paired
         self.factors = sorted({volume.factor for volume in volumes})
+        self.shares = _shares_of(self.factors, shares) if shares else None
         self.can_swap = "swap" in augment and patch[0] == patch[1]
         self._pool = ThreadPoolExecutor(1)
         self._ahead: tuple[tuple[int, int, int], Future[Batch]] | None = None
@@ -272,7 +275,11 @@ class PatchSampler:
     def _make(self, step: int, rank: int, world: int) -> Batch:
         volumes, factor = self.volumes, self.factors[0]
         if len(self.factors) > 1:
-            factor = self.factors[int(np.random.default_rng([self.seed, step]).integers(len(self.factors)))]
+            rng = np.random.default_rng([self.seed, step])
+            chosen = (
+                rng.integers(len(self.factors)) if self.shares is None else rng.choice(len(self.factors), p=self.shares)
+            )
+            factor = self.factors[int(chosen)]
             volumes = [volume for volume in self.volumes if volume.factor == factor]
         share = range(rank, self.batch, world)
         pairs = [self._one(volumes, np.random.default_rng([self.seed, step, index])) for index in share]
@@ -293,6 +300,17 @@ class PatchSampler:
     def close(self) -> None:
         """End the thread that makes batches ahead."""
         self._pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _shares_of(factors: Sequence[float], shares: Mapping[float, float]) -> npt.NDArray[np.float64]:
+    unknown = sorted(set(shares) - set(factors))
+    if unknown:
+        raise UserError(
+            f"shares: no task of this training has the factor {unknown[0]:g}; it has "
+            f"{', '.join(f'{factor:g}' for factor in factors)}"
+        )
+    asked = np.array([shares.get(factor, 1.0) for factor in factors])
+    return np.asarray(asked / asked.sum())
 
 
 def as_slices(patches: FloatArray) -> Tensor:

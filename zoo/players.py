@@ -30,12 +30,13 @@ from mrsr_bench.zoo.losses import (
     wasserstein_critic,
     wasserstein_generator,
 )
+from mrsr_bench.zoo.optimisers import optimiser_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from mrsr_bench.zoo.patches import Batch
-    from mrsr_bench.zoo.recipe import Optimiser, Stage
+    from mrsr_bench.zoo.recipe import Stage
 
 _OF_PAIRS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"l1": l1, "mse": mse}
 
@@ -105,7 +106,7 @@ class Players:
 
     def __init__(self, table: Table) -> None:
         self.table = table
-        self.optimisers = {"network": adam(table.model, table.stage.generator)}
+        self.optimisers = {"network": optimiser_for(table.model, table.stage.generator)}
         self.modules: dict[str, nn.Module] = {}
 
     @property
@@ -173,7 +174,7 @@ class Adversaries(Players):
         assert stage.discriminator is not None
         judge = new_judge(self.table)
         self.modules[name] = judge
-        self.optimisers[name] = adam(judge, stage.discriminator)
+        self.optimisers[name] = optimiser_for(judge, stage.discriminator)
         return judge
 
     @property
@@ -245,7 +246,7 @@ class Cycle(Adversaries):
         self.back = copy.deepcopy(table.untrained).to(table.device).to(memory_format=table.memory_format)
         self.modules["back"] = self.back
         self.back_settings = table.stage.back or table.stage.generator
-        self.optimisers["back"] = adam(self.back, self.back_settings)
+        self.optimisers["back"] = optimiser_for(self.back, self.back_settings)
         self.critic_of_lr = self._judge("critic_of_lr")
 
     def _with_network(self) -> list[torch.optim.Optimizer]:
@@ -334,11 +335,6 @@ def judged_patch(stage: Stage) -> tuple[int, ...]:
     if 1 not in stage.patch:
         return stage.patch
     return tuple(reversed([n for n in stage.patch if n != 1]))
-
-
-def adam(module: nn.Module, settings: Optimiser) -> torch.optim.Adam:
-    """The optimiser of a player."""
-    return torch.optim.Adam(module.parameters(), lr=settings.lr, betas=settings.betas)
 
 
 def set_lr(optimiser: torch.optim.Optimizer, lr: float) -> None:

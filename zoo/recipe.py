@@ -30,13 +30,14 @@ class _Data(BaseModel):
 
 
 class Optimiser(_Data):
-    """Adam and its learning rate over a stage.
+    """Adam or Muon (`zoo.optimisers`) and its learning rate over a stage.
 
     ``constant``; ``cosine``: warm-up, then down to ``final`` of ``lr``; ``linear``: ``lr`` for the share ``hold`` of
     the stage, then straight down to ``final`` of it at the end; ``plateau``: divided by ``divide`` whenever the
     validation has not improved ``patience`` times in a row, and the stage ends when that has happened ``cycles`` times.
     """
 
+    method: Literal["adam", "muon"] = "adam"
     lr: PositiveFloat
     betas: tuple[Decay, Decay] = (0.9, 0.999)
     schedule: Literal["constant", "cosine", "linear", "plateau"] = "constant"
@@ -182,6 +183,8 @@ class Recipe(_Data):
     """A whole training.
 
     ``regrid`` makes the network's input, ``network`` overrides constructor arguments, ``deviations`` go on the card.
+    ``shares`` is how often a batch is of which factor, where one training serves several: relative numbers, 1 for a
+    factor that is not named, so that all are alike without it.
     """
 
     name: Name
@@ -189,6 +192,7 @@ class Recipe(_Data):
     regrid: Interpolation
     network: dict[str, Any] = {}
     augment: tuple[Literal["flip", "swap", "scale"], ...] = ()
+    shares: dict[PositiveFloat, PositiveFloat] = {}
     validation_patches: Positive = 16
     stages: Annotated[tuple[Stage, ...], Field(min_length=1)]
     deviations: tuple[str, ...] = ()

@@ -207,6 +207,7 @@ class Trainer:
             dims=self.dims,
             turn=self.through_plane,
             paired=stage.paired,
+            shares=self.recipe.shares,
         )
         total, started, last_saved, last_said = stage.total_steps(), time.monotonic(), time.monotonic(), 0.0
         first, before = self.progress.step, self.progress.seconds

@@ -1,5 +1,7 @@
 """Patches are a function of (seed, step), and LR and HR are changed together."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -140,3 +142,18 @@ def test_validation_slices_of_a_2d_network():
     assert {sample.lr.shape for sample in found} == {(1, 1, 3, 3)}
     both = fixed_patches([native(0, (1, 1, 4))], 2, (8, 1, 8), 0, dims=2, turn=True)
     assert [sample.hr.shape for sample in both] == [(1, 1, 8, 6), (1, 1, 8, 7)]
+
+
+def of_factor(factor):
+    return replace(volume(), factor=factor)
+
+
+def test_shares_say_how_often_a_factor_is_drawn():
+    volumes = [of_factor(2.0), of_factor(5.0)]
+    drawn = PatchSampler(volumes, (8, 8, 6), 1, 0, shares={5: 3})
+    factors = [drawn._make(step, 0, 1).factor for step in range(400)]
+    assert 270 < factors.count(5.0) < 330
+    even = PatchSampler(volumes, (8, 8, 6), 1, 0)
+    assert 170 < [even._make(step, 0, 1).factor for step in range(400)].count(5.0) < 230
+    with pytest.raises(UserError, match=r"no task of this training has the factor 4; it has 2, 5"):
+        PatchSampler(volumes, (8, 8, 6), 1, 0, shares={4: 1})

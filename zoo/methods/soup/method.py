@@ -26,6 +26,7 @@ RECIPES = {
     "long": "recipes/long.yaml",
     "tune": "recipes/tune.yaml",
     "thick": "recipes/thick.yaml",
+    "tune_thick": "recipes/tune_thick.yaml",
 }
 SINGLE_RECIPES = RECIPES | {"tune": "recipes/tune_single.yaml", "tune_thick": "recipes/tune_single_thick.yaml"}
 GAN_RECIPES = {"paper": "recipes/paper_gan.yaml", "quick": "recipes/quick_gan.yaml", "thick": "recipes/thick_gan.yaml"}
