@@ -19,7 +19,7 @@ from mrsr_bench import UserError
 from mrsr_bench.zoo.hub import Address, hub_errors, parse_address, pulled
 from mrsr_bench.zoo.inspection import inspect, is_picture, largest, method_of
 from mrsr_bench.zoo.skeleton import refuse_unfilled
-from mrsr_bench.zoo.weights import CONFIG, CURVE, GOLDEN, LOG, MODEL, home, sha256_of_file
+from mrsr_bench.zoo.weights import CONFIG, CURVE, GOLDEN, LOG, MODEL, Weights, home, sha256_of_file
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -173,14 +173,49 @@ def every_folder() -> Iterator[Path]:
 
 
 def lineage(config: Mapping[str, Any]) -> tuple[list[Mapping[str, Any]], str | None]:
-    """The configuration of some weights and of those they began from; the SHA-256 of the first that are not here."""
-    found = [config]
-    while (parent := (found[-1].get("trained") or {}).get("parent_sha256")) is not None:
+    """The configuration of some weights and of those they began from; the SHA-256 of the first that is unknown.
+
+    Weights that are not on this machine any more are known from what those that began from them tell (`ancestors_of`).
+    """
+    found: list[Mapping[str, Any]] = [config]
+    told: dict[str, Mapping[str, Any]] = {}
+    seen: set[str] = set()
+    while (parent := (found[-1].get("trained") or {}).get("parent_sha256")) is not None and parent not in seen:
+        seen.add(parent)
+        told |= {one["sha256"]: one for one in _told(found[-1])}
         folder = next((f for f in every_folder() if sha256_of_file(f / MODEL) == parent), None)
-        if folder is None:
+        if folder is not None:
+            found.append(json.loads((folder / CONFIG).read_text(encoding="utf-8")))
+        elif parent in told:
+            found.append(told[parent])
+        else:
             return found, str(parent)
-        found.append(json.loads((folder / CONFIG).read_text(encoding="utf-8")))
     return found, None
+
+
+def _told(config: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The entries of ``ancestors`` that can be what they should be; a configuration may come from anywhere."""
+    entries = config.get("ancestors")
+    return [
+        one
+        for one in (entries if isinstance(entries, list) else ())
+        if isinstance(one, Mapping) and isinstance(one.get("sha256"), str) and isinstance(one.get("trained"), Mapping)
+    ]
+
+
+def ancestors_of(parent: Weights) -> list[dict[str, Any]]:
+    """What weights that begin from ``parent`` are to tell of it and of those before it, the nearest first.
+
+    They may well outlive those: method, recipe and training of each, with the SHA-256 by which it was known.
+    """
+    beside = parent.folder / CONFIG
+    told = json.loads(beside.read_text(encoding="utf-8")).get("ancestors", []) if beside.is_file() else []
+    configs, _ = lineage({"ancestors": told, **parent.config})
+    digests = [parent.sha256, *(str((one.get("trained") or {}).get("parent_sha256")) for one in configs)]
+    return [
+        {"sha256": digest, **{key: one[key] for key in ("method", "recipe", "trained") if key in one}}
+        for digest, one in zip(digests, configs, strict=False)
+    ]
 
 
 def _refuse_tokens(folder: Path) -> None:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from mrsr_bench.benchmarks.dataset import Case, Dataset
     from mrsr_bench.zoo.perceptual import PerceptualLoss, SegmentationPerceptual
+    from mrsr_bench.zoo.weights import Weights
 
 DEFAULT_FOLDER = Path("checkpoints")
 
@@ -145,6 +146,7 @@ def train_method(
     from mrsr_bench.benchmarks.provenance import choose_device
     from mrsr_bench.zoo.inference import build_network
     from mrsr_bench.zoo.patches import prepare
+    from mrsr_bench.zoo.publish import ancestors_of
     from mrsr_bench.zoo.trainer import Trainer
     from mrsr_bench.zoo.weights import export_weights, installed_folder
 
@@ -160,7 +162,7 @@ def train_method(
     processes = PartialState(cpu=device == "cpu")
     network = build_network(spec, chosen.network, seed=seed)
     initial: dict[str, Any] | None
-    parent: str | None
+    parent: Weights | None
     with processes.main_process_first():
         if weights is not None:
             initial, parent = _start_from(spec, weights, chosen, network.state_dict())
@@ -175,7 +177,7 @@ def train_method(
         "tasks": [protocol.content["task"] for protocol in protocols],
         "seed": seed,
         "data": sorted(case.fingerprint for case in [*train, *val]),
-        "parent": parent,
+        "parent": None if parent is None else parent.sha256,
     }
     perceptual = _perceptual_losses(chosen, perceptual_weights, seed, device)
     identity["perceptual"] = {name: loss.source for name, loss in perceptual.items()}
@@ -199,14 +201,15 @@ def train_method(
         "train_subjects": sorted({c.subject for c in train}),
         "val_subjects": sorted({c.subject for c in val}),
         "seed": seed,
-        "parent_sha256": parent,
+        "parent_sha256": identity["parent"],
         "hardware": _hardware(str(trainer.device)),
         "seconds": round(trainer.progress.seconds, 1),
         "perceptual": identity["perceptual"],
     }
     if processes.is_main_process:
-        weights = export_weights(spec, group, chosen, folder, prepared[1], facts)
-        print(f"weights: {weights}", file=sys.stderr)
+        ancestors = [] if parent is None else ancestors_of(parent)
+        exported = export_weights(spec, group, chosen, folder, prepared[1], facts, ancestors)
+        print(f"weights: {exported}", file=sys.stderr)
     processes.wait_for_everyone()
     if processes.is_main_process:
         shutil.rmtree(store, ignore_errors=True)
@@ -246,8 +249,8 @@ def fitted(drawn: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> tuple[di
 
 def _start_from(
     spec: MethodSpec, path: Path, recipe: Recipe, drawn: Mapping[str, Tensor]
-) -> tuple[dict[str, Any], str]:
-    """The tensors that a training begins with, and the SHA-256 of the weights at ``path`` that they come from.
+) -> tuple[dict[str, Any], Weights]:
+    """The tensors that a training begins with, and the weights at ``path`` that they come from.
 
     Raises:
         UserError: there are none, they are for another form of the network, or none of them fits it.
@@ -274,12 +277,12 @@ def _start_from(
         if not taken:
             raise UserError(f"{path}: holds weights of {donor}, and no tensor of them fits {spec.name}")
         print(f"{taken} of the {len(tensors)} tensors of {spec.name} are those of {donor}", file=sys.stderr)
-    return tensors, given.sha256
+    return tensors, given
 
 
 def _start_from_twin(
     spec: MethodSpec, protocol: Protocol, recipe: Recipe, folder: Path, *, fresh: bool
-) -> tuple[Recipe, dict[str, Any] | None, str | None]:
+) -> tuple[Recipe, dict[str, Any] | None, Weights | None]:
     """For a GAN: begin with its L1-trained twin where one with the same input and network is at hand, else train it.
 
     The decision is kept beside ``folder``, so that a training resumes from what it began with whatever the store holds.
@@ -301,4 +304,4 @@ def _start_from_twin(
         kept.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(twin.file, kept)
     print(f"starting from the weights of {spec.generator} ({twin.file})", file=sys.stderr)
-    return recipe.model_copy(update={"stages": recipe.stages[1:]}), load_tensors(twin), twin.sha256
+    return recipe.model_copy(update={"stages": recipe.stages[1:]}), load_tensors(twin), twin

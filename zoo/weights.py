@@ -319,8 +319,13 @@ def export_weights(
     training: Path,
     val: Sequence[Prepared],
     facts: Mapping[str, Any],
+    ancestors: Sequence[Mapping[str, Any]] = (),
 ) -> Path:
-    """Write the best weights of a finished training to the local store, in float16, with all that belongs to them."""
+    """Write the best weights of a finished training to the local store, in float16, with all that belongs to them.
+
+    ``facts`` are those of the training, ``ancestors`` what is known of the weights that it began from, the nearest
+    first.
+    """
     import torch
     from safetensors.torch import save_file
 
@@ -357,6 +362,7 @@ def export_weights(
             "psnr_regrid": best.get("val_baseline_psnr"),
             "best_step": best["step"],
         },
+        **({"ancestors": list(ancestors)} if ancestors else {}),
     }
     target = installed_folder(spec, group.name)
     partial = target.with_name(f".{target.name}.partial")

@@ -10,7 +10,9 @@ from mrsr_bench import UserError
 from mrsr_bench.zoo.cards import add_scores, declared_since
 from mrsr_bench.zoo.inspection import inspect
 from mrsr_bench.zoo.methods import methods
+from mrsr_bench.zoo.publish import ancestors_of, lineage
 from mrsr_bench.zoo.training import resolve_recipe
+from mrsr_bench.zoo.weights import MODEL, sha256_of_file
 
 FEATURES = {"backbone": "vgg19", "layer": "conv3_1", "activated": False, "origin": "file", "fallback": False}
 FILE = {"file": "features.safetensors", "file_sha256": "b04ef04782bf4e39" + "0" * 48, "hub": None}
@@ -104,3 +106,29 @@ def test_a_short_recipe_declares_the_learning_rates_of_its_adversarial_stage(nam
     for settings in (stage.generator, stage.discriminator, *([stage.back] if stage.back else [])):
         assert f"{settings.lr:.0e}".replace("e-0", "e-") in told
         assert f"{settings.betas[0]:g}, {settings.betas[1]:g}" in told
+
+
+def told(digest, parent=None, **trained):
+    return {"sha256": digest * 64, **trained_by("quick", parent_sha256=parent and parent * 64, **trained)}
+
+
+def test_a_card_knows_weights_that_are_gone_from_what_those_that_began_from_them_tell(tmp_path):
+    recipe = trained_by("quick")["recipe"]
+    trained = {"dataset": "phantom", "hardware": "a machine", "parent_sha256": "a" * 64}
+    ancestors = [told("a", "b", seconds=600.0), told("b", seconds=5400.0)]
+    folder = tiny.tiny_weights(tmp_path / "w", recipe=recipe, trained=trained, ancestors=ancestors)
+    lines = [line for line in (folder / "README.md").read_text().splitlines() if line.startswith("It started from")]
+    assert ["`" + "a" * 64 in lines[0], "`" + "b" * 64 in lines[1]] == [True, True]
+    assert [lines[0].endswith("; 10 minutes."), lines[1].endswith("; 90 minutes.")] == [True, True]
+    assert [entry["sha256"][0] for entry in ancestors_of(inspect(folder))] == [
+        sha256_of_file(folder / MODEL)[0],
+        "a",
+        "b",
+    ]
+
+
+@pytest.mark.parametrize("ancestors", [7, [7], [{"sha256": "a" * 64}], [told("a", "b"), told("b", "a")]])
+def test_a_lineage_ends_whatever_a_configuration_tells(ancestors):
+    config = {"trained": {"parent_sha256": "a" * 64}, "ancestors": ancestors}
+    configs, lost = lineage(config)
+    assert (len(configs), lost) in [(1, "a" * 64), (3, None)]

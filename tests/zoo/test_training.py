@@ -278,6 +278,9 @@ def test_a_training_begins_with_what_fits_of_another_network(trained, tmp_path, 
     folder = train_method(DEEPER, FolderDataset(trained.data), **begin)
     config = json.loads((folder / "config.json").read_text())
     assert (config["method"], config["trained"]["parent_sha256"]) == (DEEPER, sha256_of_file(copy_of_weights))
+    (ancestor,) = config["ancestors"]
+    assert (ancestor["method"], ancestor["sha256"]) == (MODEL_NAME, sha256_of_file(copy_of_weights))
+    assert ancestor["trained"] == json.loads((trained.folder / "config.json").read_text())["trained"]
     assert f"tensors of {DEEPER} are those of {MODEL_NAME}" in capsys.readouterr().err
 
     def stranger(tensors, _metadata):
