@@ -119,7 +119,8 @@ def test_slices_that_are_not_neighbours_are_scored_alone():
     fewer = score(sr, replace(reference, mask=mask), ["ssim_slice"])
     kept = {result.slice: result.value for result in fewer if result.slice is not None}
     assert not {12, 13, 17} & set(kept)
-    assert {r.slice: r.value for r in all_slices if r.slice in kept} == pytest.approx(kept, abs=1e-9)
+    # Sums in float32, whose order follows the number of slices on some processors.
+    assert {r.slice: r.value for r in all_slices if r.slice in kept} == pytest.approx(kept, abs=1e-6)
 
 
 def test_equal_images_have_no_finite_psnr_and_say_so():
