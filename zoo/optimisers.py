@@ -46,13 +46,13 @@ class MuonAdam(torch.optim.Adam):
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
         """One update; parameters without a gradient stay."""
-        loss = super().step(closure)
+        loss: float | None = super().step(closure)
         for group in self.muon.param_groups:
             group["lr"] = self.param_groups[0]["lr"]
         for kernel, flat in zip(self.kernels, self.flat, strict=True):
             flat.grad = None if kernel.grad is None else kernel.grad.flatten(1).contiguous()
             flat.copy_(kernel.flatten(1))
-        self.muon.step()
+        self.muon.step()  # type: ignore[no-untyped-call]
         for kernel, flat in zip(self.kernels, self.flat, strict=True):
             if kernel.grad is not None:
                 kernel.copy_(flat.view_as(kernel))
