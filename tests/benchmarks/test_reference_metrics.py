@@ -119,8 +119,9 @@ def test_slices_that_are_not_neighbours_are_scored_alone():
     fewer = score(sr, replace(reference, mask=mask), ["ssim_slice"])
     kept = {result.slice: result.value for result in fewer if result.slice is not None}
     assert not {12, 13, 17} & set(kept)
-    # Sums in float32, whose order follows the number of slices on some processors.
-    assert {r.slice: r.value for r in all_slices if r.slice in kept} == pytest.approx(kept, abs=1e-6)
+    # Planes are filtered by twos in float32: on some processors the last bit depends on which two.
+    last_bit = float(np.finfo(np.float32).eps)
+    assert {r.slice: r.value for r in all_slices if r.slice in kept} == pytest.approx(kept, abs=last_bit)
 
 
 def test_equal_images_have_no_finite_psnr_and_say_so():
