@@ -140,18 +140,9 @@ def _stages(recipe: Mapping[str, Any]) -> str:
     )
 
 
-def _parents(config: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """The SHA-256 of the weights that weights began from, and of those before, and what is known of their training."""
-    from mrsr_bench.zoo.publish import lineage
-
-    configs, _ = lineage(config)
-    for one, before in zip(configs, [*configs[1:], {}], strict=True):
-        if parent := (one.get("trained") or {}).get("parent_sha256"):
-            yield str(parent), before
-
-
 def _training_state(spec: MethodSpec, config: Mapping[str, Any], folder: Path) -> Iterator[str]:
     from mrsr_bench.zoo.curves import read_log, training_seconds
+    from mrsr_bench.zoo.publish import parents_of
 
     recipe = config.get("recipe")
     if not recipe:
@@ -159,7 +150,7 @@ def _training_state(spec: MethodSpec, config: Mapping[str, Any], folder: Path) -
     minutes = training_seconds(read_log(folder / LOG)) / 60 if (folder / LOG).is_file() else 0.0
     hardware = config["trained"]["hardware"]
     yield f"Trained by the recipe `{recipe['name']}`: {_stages(recipe)}; {minutes:.0f} minutes on {hardware}."
-    for parent, known in _parents(config):
+    for parent, known in parents_of(config):
         began = f"It started from the weights with SHA-256 `{parent}`"
         if known.get("recipe"):
             seconds = known["trained"].get("seconds")

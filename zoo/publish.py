@@ -203,6 +203,14 @@ def _told(config: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     ]
 
 
+def parents_of(config: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """The SHA-256 of the weights that weights began from, and of those before, and what is known of their training."""
+    configs, _ = lineage(config)
+    for one, before in zip(configs, [*configs[1:], {}], strict=True):
+        if parent := (one.get("trained") or {}).get("parent_sha256"):
+            yield str(parent), before
+
+
 def ancestors_of(parent: Weights) -> list[dict[str, Any]]:
     """What weights that begin from ``parent`` are to tell of it and of those before it, the nearest first.
 
@@ -210,11 +218,11 @@ def ancestors_of(parent: Weights) -> list[dict[str, Any]]:
     """
     beside = parent.folder / CONFIG
     told = json.loads(beside.read_text(encoding="utf-8")).get("ancestors", []) if beside.is_file() else []
-    configs, _ = lineage({"ancestors": told, **parent.config})
-    digests = [parent.sha256, *(str((one.get("trained") or {}).get("parent_sha256")) for one in configs)]
+    config = {"ancestors": told, **parent.config}
     return [
         {"sha256": digest, **{key: one[key] for key in ("method", "recipe", "trained") if key in one}}
-        for digest, one in zip(digests, configs, strict=False)
+        for digest, one in ((parent.sha256, config), *parents_of(config))
+        if one
     ]
 
 
